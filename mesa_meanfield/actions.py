@@ -1,0 +1,192 @@
+"""What agents can decide: how to ask for it and how to read the reply.
+
+`Choice` scores labels, `FreeText` generates a text, `ChoiceThenText` picks a label first and then
+writes a text that fits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from mesa_meanfield.errors import ReplyError
+from mesa_meanfield.protocols import ActionSpace, Sampling
+from mesa_meanfield.seeds import unit
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One label out of a few, sampled from the model's exact distribution over them.
+
+    A label's probability is that of the model's reply beginning with the label's word, all its tokens
+    multiplied, divided by the sum over the labels. Words of one token each compare most fairly.
+    """
+
+    options: tuple[str, ...]
+    """The labels; at least two."""
+    dimension: str = "action"
+    """What the labels are about; its name in shares."""
+    words: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    """Label -> the word that stands for it in prompts, where that is not the label (another language)."""
+    meanings: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    """Label -> what it means, shown to the model."""
+    question: str = ""
+    """What is asked; without it the prompt asks for the action."""
+    temperature: float = 1.0
+    """Above 1 flattens the distribution, below 1 sharpens it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(self.options))
+        words = [self.word(label) for label in self.options]
+        if len(self.options) < 2 or len(set(self.options)) < len(self.options) or len(set(words)) < len(words):
+            raise ValueError(f"A Choice needs at least two labels and words, all different, got {self.options}")
+        if not all(word.strip() == word and word for word in words):
+            raise ValueError(f"Labels and words must not be empty nor begin or end with a blank, got {words}")
+        for name, known in (("words", self.words), ("meanings", self.meanings)):
+            if unknown := set(known) - set(self.options):
+                raise ValueError(f"{name} names {sorted(unknown)}, which are not among the labels {self.options}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The dimension with its labels."""
+        return {self.dimension: self.options}
+
+    @property
+    def choice(self) -> Choice:
+        """Itself."""
+        return self
+
+    @property
+    def text(self) -> None:
+        """No text."""
+        return
+
+    def word(self, label: str) -> str:
+        """The word that stands for a label in prompts."""
+        return self.words.get(label, label)
+
+    def distribution(self, log_probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
+        """The labels' probabilities from their words' log-probabilities, shape (K,), in nats.
+
+        Raises:
+            ReplyError: They are not all numbers, or all labels are impossible.
+        """
+        scaled = np.asarray(log_probabilities, dtype=np.float64) / self.temperature
+        if np.isnan(scaled).any() or not np.isfinite(scaled.max()):
+            raise ReplyError(f"The model gave no probability to any of {', '.join(self.options)}")
+        weights = np.exp(scaled - scaled.max())
+        return {label: float(p) for label, p in zip(self.options, weights / weights.sum(), strict=True)}
+
+    def sample(self, distribution: Mapping[str, float], seed: int) -> str:
+        """One label by its probability; never simply the most probable one."""
+        remaining = unit(seed, "label")
+        for label in self.options:
+            remaining -= distribution[label]
+            if remaining < 0:
+                return label
+        return max(self.options, key=lambda label: distribution[label])  # the sum fell short of 1 by rounding
+
+    def read(self, reply: str) -> str:
+        """The label that a written reply names.
+
+        Raises:
+            ReplyError: The reply begins with none of the words, or with several.
+        """
+        said = reply.strip().strip("\"'“”‘’*`.。!！ ").casefold()
+        found = [label for label in self.options if _begins_with(said, self.word(label).casefold())]
+        longest = max((len(self.word(label)) for label in found), default=0)
+        found = [label for label in found if len(self.word(label)) == longest]
+        if len(found) != 1:
+            words = ", ".join(self.word(label) for label in self.options)
+            raise ReplyError(f"Reply {reply[:60]!r} is not one of {words}; use FreeText to accept any reply")
+        return found[0]
+
+
+def _begins_with(said: str, word: str) -> bool:
+    rest = said[len(word) : len(word) + 1]
+    return said.startswith(word) and not (rest.isalnum() and rest.isascii() and word.isascii())
+
+
+@dataclass(frozen=True)
+class FreeText:
+    """A text of one's own; its labels, if any, come from ``label_of``."""
+
+    sampling: Sampling = Sampling()
+    label_of: Callable[[str], str] | None = None
+    """Text -> label. Without it the shares stay empty."""
+    options: tuple[str, ...] = ()
+    """The labels that ``label_of`` can give, where they are known."""
+    dimension: str = "action"
+    question: str = ""
+    """What is asked; without it the prompt asks for a short message."""
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The dimension with its labels, where they are known."""
+        return {self.dimension: tuple(self.options)} if self.options else {}
+
+    @property
+    def choice(self) -> None:
+        """No choice."""
+        return
+
+    @property
+    def text(self) -> FreeText:
+        """Itself."""
+        return self
+
+    def read(self, reply: str) -> tuple[str, dict[str, str]]:
+        """The text and its labels.
+
+        Raises:
+            ReplyError: Nothing was written, or ``label_of`` gave a label outside ``options``.
+        """
+        said = reply.strip()
+        if len(said) > 1 and said[0] + said[-1] in ('""', "“”", "''", "「」"):
+            said = said[1:-1].strip()
+        if not said:
+            raise ReplyError("The reply is empty")
+        if self.label_of is None:
+            return said, {}
+        label = self.label_of(said)
+        if self.options and label not in self.options:
+            raise ReplyError(f"label_of gave {label!r}, which is not one of {', '.join(self.options)}")
+        return said, {self.dimension: label}
+
+
+@dataclass(frozen=True)
+class ChoiceThenText:
+    """A label first, then a text that fits it."""
+
+    choice: Choice
+    text: FreeText = FreeText()
+    silent: tuple[str, ...] = ()
+    """Labels that carry no text, such as a bare repost."""
+
+    def __post_init__(self) -> None:
+        if self.text.label_of is not None:
+            raise ValueError("In ChoiceThenText the label comes from the choice; leave label_of away")
+        if unknown := set(self.silent) - set(self.choice.options):
+            raise ValueError(f"silent names {sorted(unknown)}, which are not among {self.choice.options}")
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of the choice."""
+        return self.choice.labels
+
+
+def labels_of(actions: Iterable[ActionSpace]) -> dict[str, tuple[str, ...]]:
+    """Dimension -> all its labels, over several action spaces."""
+    merged: dict[str, tuple[str, ...]] = {}
+    for space in actions:
+        for dimension, labels in space.labels.items():
+            merged[dimension] = tuple(dict.fromkeys((*merged.get(dimension, ()), *labels)))
+    return merged

@@ -1,0 +1,1 @@
+"""Language models behind one protocol: in this process, on a server, or scripted."""

@@ -1,0 +1,139 @@
+"""Pure rendering: what is known -> what the model is asked. Inference and training use the same.
+
+Every prompt has a shared prefix (instructions, topic, mean field, actions) and a private suffix
+(the state and the question). The wording lives in template files, one folder per language; a folder
+of one's own replaces any of them by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+
+from mesa_meanfield.data import MeanField
+from mesa_meanfield.errors import DataError
+from mesa_meanfield.protocols import ActionSpace
+
+_SHIPPED = Path(__file__).parent / "templates"
+LANGUAGES = tuple(sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir()))
+"""The languages whose templates are shipped."""
+TEMPLATES = ("policy_prefix", "policy_suffix", "summary_prefix", "summary_suffix", "tally")
+"""The templates that a folder of one's own can replace, each as NAME.j2."""
+
+
+class Prompts:
+    """The templates of one language.
+
+    Args:
+        language: One of `LANGUAGES`.
+        folder: A folder with templates of one's own; what it lacks comes from the language.
+
+    Raises:
+        ValueError: The language has no templates.
+        DataError: The folder is missing, holds no template, or one of its templates is broken.
+    """
+
+    def __init__(self, language: str = "en", folder: str | Path | None = None) -> None:
+        if language not in LANGUAGES:
+            raise ValueError(f"No templates for language {language!r}; there are {', '.join(LANGUAGES)}")
+        self.language = language
+        self.folder = None if folder is None else Path(folder)
+        places = [_SHIPPED / language]
+        if self.folder is not None:
+            if not any((self.folder / f"{name}.j2").is_file() for name in TEMPLATES):
+                names = ", ".join(f"{name}.j2" for name in TEMPLATES)
+                raise DataError(f"{folder}: no template found there; expected at least one of {names}")
+            places.insert(0, self.folder)
+        # Sandboxed, since a template file may come with somebody else's data; texts are never compiled.
+        self._environment = SandboxedEnvironment(
+            loader=jinja2.FileSystemLoader(places),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,
+        )
+        for name in TEMPLATES:
+            self._template(name)
+
+    def policy_prefix(
+        self,
+        space: ActionSpace,
+        field: MeanField,
+        *,
+        topic: str,
+        group_field: MeanField | None = None,
+        instructions: str = "",
+    ) -> str:
+        """What every agent of a tick (and group) is told."""
+        return self._render(
+            "policy_prefix",
+            instructions=instructions,
+            topic=topic,
+            field=field.text,
+            group_field=group_field.text if group_field else "",
+            choice=space.choice,
+        )
+
+    def policy_suffix(self, space: ActionSpace, state: str, *, chosen: str | None = None) -> str:
+        """What one agent is asked; with ``chosen``, for the text that fits the chosen label."""
+        return self._render("policy_suffix", state=state, choice=space.choice, text=space.text, chosen=chosen)
+
+    def summary_prefix(self, *, topic: str) -> str:
+        """The summarizer's instructions."""
+        return self._render("summary_prefix", topic=topic)
+
+    def summary_suffix(self, *, before: str, shares: str, latest: str, lines: Sequence[str], total: int) -> str:
+        """What the summarizer is told about the newest of the crowd's actions."""
+        return self._render(
+            "summary_suffix",
+            before=before,
+            shares=shares,
+            latest=latest,
+            lines=lines,
+            shown=len(lines),
+            total=total,
+        )
+
+    def tally(self, field: MeanField, words: Mapping[str, str] | None = None) -> str:
+        """The exact shares and numbers of a mean field as text.
+
+        Args:
+            field: Whose shares.
+            words: Label -> the word to show for it.
+        """
+        shown = words or {}
+
+        def told(shares: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+            return {d: {shown.get(label, label): s for label, s in of.items()} for d, of in shares.items() if of}
+
+        return self._render(
+            "tally",
+            all=told(field.shares),
+            counts={d: sum(c.values()) for d, c in field.counts.items()},
+            latest=told(field.latest),
+            latest_counts={d: sum(c.values()) for d, c in field.latest_counts.items()},
+            numbers=field.numbers,
+        )
+
+    def _template(self, name: str) -> jinja2.Template:
+        try:
+            return self._environment.get_template(f"{name}.j2")
+        except jinja2.TemplateSyntaxError as error:
+            raise DataError(f"{error.filename}: line {error.lineno}: {error.message}") from error
+
+    def _render(self, name: str, **known: Any) -> str:  # Any: whatever the template is told
+        template = self._template(name)
+        try:
+            return template.render(known).strip()
+        except jinja2.TemplateError as error:
+            raise DataError(f"{template.filename}: {error}; it may use {', '.join(sorted(known))}") from error
+
+
+def prompt_hash(prefix: str, suffix: str) -> str:
+    """A short name for a prompt, equal for equal prompts."""
+    return hashlib.sha256(f"{prefix}\x00{suffix}".encode()).hexdigest()[:16]

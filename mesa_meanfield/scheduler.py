@@ -1,0 +1,290 @@
+"""One tick, top to bottom: observe, one backend batch, act, summarize.
+
+Activation is simultaneous: everyone sees the same mean field, then everyone acts. Mesa's
+``shuffle_do`` is sequential.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import mesa
+
+from mesa_meanfield.actions import labels_of
+from mesa_meanfield.activation import Activation, agent_key, everyone
+from mesa_meanfield.data import Decision, MeanField, State, Tick
+from mesa_meanfield.errors import BackendUnavailable, Cancelled, ReentryError, ReplyError
+from mesa_meanfield.progress import watching
+from mesa_meanfield.protocols import ActionSpace, Participant, Policy, Recorder, Summarizer, Turn, Usage
+from mesa_meanfield.seeds import derive, entropy_of
+
+Policies = Policy | Mapping[type, Policy]
+Agent = Any  # a modeler's own agent class: checked to be a Participant when it is asked
+
+
+class MeanFieldScheduler:
+    """Lets a crowd decide under a mean field; a Mesa model owns one.
+
+    In the model's ``__init__``: ``self.crowd = MeanFieldScheduler(self, policy=..., summarizer=...,
+    topic=...)``; in its ``step``: ``self.crowd.step(self.agents)``. Agents without ``observe`` and
+    ``act`` are left alone.
+
+    Args:
+        model: The Mesa model, whose generator gives the entropy; nothing is ever drawn from it.
+        policy: Who decides, or a policy for each agent type (subclasses count).
+        summarizer: Who writes the mean field.
+        topic: What it is all about, shown to everyone.
+        name: Tells the schedulers of one model apart; part of every seed.
+        activation: Who of the agents given to `step` is active in a tick.
+        group: Agent -> the name of its group; one mean field per group beside the global one.
+        recorder: Gets every tick with its mean field.
+    """
+
+    def __init__(
+        self,
+        model: mesa.Model,
+        *,
+        policy: Policies,
+        summarizer: Summarizer,
+        topic: str = "",
+        name: str = "crowd",
+        activation: Activation = everyone,
+        group: Callable[[Agent], str] | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.policy = policy
+        self.summarizer = summarizer
+        self.topic = topic
+        self.name = name
+        self.activation = activation
+        self.group = group
+        self.recorder = recorder
+        self.field = MeanField()
+        """The mean field that agents see now."""
+        self.fields: dict[str, MeanField] = {}
+        """Group -> its mean field."""
+        self.tick = 0
+        """How many ticks are over; Mesa's own counters are never touched."""
+        self.last: Tick | None = None
+        """The last tick that is over."""
+        self.usage = Usage()
+        """What all ticks cost so far, unfinished ones included."""
+        self.removed = 0
+        """How many agents were gone before they could do what was decided for them."""
+        self._model = model
+        self._entropy = entropy_of(model)
+        self._now: list[tuple[State, Decision]] = []  # what was decided and done in the tick under way
+        self._recorded = False
+        self._due = False  # whether everyone of a step has acted and the summary is still to be made
+        self._spaces: list[ActionSpace] = []  # the action spaces in use, in the order of their first use
+        self._occurrences: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._cancelled = threading.Event()
+
+    # --- The tick ----------------------------------------------------------------------------------
+
+    def step(self, agents: Iterable[Agent], *, policy: Policies | None = None) -> Tick:
+        """One whole tick: `decide`, then `update`.
+
+        A second thread that calls this waits its turn (a visualization server may start two).
+
+        Args:
+            agents: An AgentSet or any iterable; those without ``observe`` and ``act`` are left alone.
+            policy: Decides this tick instead of the scheduler's own, for example a `RecordedPolicy`.
+
+        Raises:
+            Cancelled: `cancel` was called.
+            ReentryError: An agent called this from inside the tick.
+            MeanFieldError: The model could not be asked.
+
+        After an error the tick is not over, and the next call goes on with it: from the start, with the
+        same seeds, where nobody has acted yet, else with the summary.
+        """
+        with self._entered():
+            if not self._due:
+                self._decide(agents, policy)
+                self._due = True
+            return self._update()
+
+    def decide(
+        self, agents: Iterable[Agent], *, policy: Policies | None = None, advance: bool = False
+    ) -> list[Decision]:
+        """Let these agents observe, decide in one batch, and act, as a part of the tick.
+
+        Leaders go before followers by a call for each, and one `update` at the end. Raises as `step`.
+
+        Args:
+            agents: Who decides now.
+            policy: Decides instead of the scheduler's own.
+            advance: Whether the tick is over after this.
+
+        Returns:
+            What was decided and done, in the order of acting.
+        """
+        with self._entered():
+            done = self._decide(agents, policy)
+            if advance:
+                self._update()
+            return done
+
+    def update(self) -> Tick:
+        """End the tick: summarize what was done, and advance."""
+        with self._entered():
+            return self._update()
+
+    def cancel(self) -> None:
+        """Stop the tick under way at its next sub-batch, and every later one until `resume`."""
+        self._cancelled.set()
+
+    def resume(self) -> None:
+        """Allow ticks again after `cancel`."""
+        self._cancelled.clear()
+
+    # --- How it is done ----------------------------------------------------------------------------
+
+    def _decide(self, agents: Iterable[Agent], override: Policies | None) -> list[Decision]:
+        self._check_cancelled()
+        active = self.activation(
+            [agent for agent in agents if isinstance(agent, Participant)],
+            tick=self.tick,
+            seed=derive(self._entropy, self.name, self.tick, "activation"),
+        )
+        turns = self._observe(active)
+        decisions = self._ask(turns, self.policy if override is None else override)
+        return self._act(turns, decisions)
+
+    def _observe(self, agents: Sequence[Agent]) -> list[Turn]:
+        turns = []
+        occurrences = self._occurrences.copy()  # kept only once the agents have acted, so that a retry is the same
+        for agent in agents:
+            seen = agent.observe()
+            if seen is None:
+                continue
+            if not isinstance(seen, str):
+                raise TypeError(f"{_who(agent)}: observe() must return a str or None, got {type(seen).__name__}")
+            own = getattr(agent, "actions", None)
+            if own is not None and not isinstance(own, ActionSpace):
+                raise TypeError(f"{_who(agent)}: actions must be an action space such as Choice, got {own!r}")
+            key = agent_key(agent)
+            state = State(key, seen, None if self.group is None else self.group(agent))
+            occurrences[key, "decision"] += 1
+            turns.append(Turn(state, self._seed(key, occurrences[key, "decision"], "decision"), own, agent))
+        return turns
+
+    def _ask(self, turns: Sequence[Turn], policies: Policies) -> list[Decision]:
+        by_policy: dict[int, tuple[Policy, list[int]]] = {}
+        for index, turn in enumerate(turns):
+            policy = _policy_of(turn.agent, policies)
+            by_policy.setdefault(id(policy), (policy, []))[1].append(index)
+        decisions: dict[int, Decision] = {}
+        for policy, indices in by_policy.values():
+            with self._metered(policy), watching(self._watch):
+                part = [turns[i] for i in indices]
+                decided = policy.decide(part, self.field, topic=self.topic, groups=self.fields)
+            if len(decided) != len(part):
+                raise ValueError(f"{type(policy).__name__} gave {len(decided)} decisions for {len(part)} turns")
+            decisions.update(zip(indices, decided, strict=True))
+            for space in (turn.actions or policy.actions for turn in part):
+                if space is not None and space not in self._spaces:
+                    self._spaces.append(space)
+            self._recorded = self._recorded or getattr(policy, "recorded", False)
+        self._check_cancelled()  # the last moment at which nobody has acted
+        return [decisions[index] for index in range(len(turns))]
+
+    def _act(self, turns: Sequence[Turn], decisions: Sequence[Decision]) -> list[Decision]:
+        members = self._model.agents
+        here = [turn.agent in members for turn in turns]  # participants outside the model cannot be removed from it
+        done = []
+        for turn, decision, was_here in zip(turns, decisions, here, strict=True):
+            self._occurrences[turn.state.agent, "decision"] += 1
+            if was_here and turn.agent not in self._model.agents:
+                self.removed += 1
+                continue
+            if decision.empty and decision.failure is None:
+                continue  # a rule that abstains
+            if not decision.empty:
+                turn.agent.act(decision)  # type: ignore[attr-defined]  # a Participant, see _decide
+            self._now.append((turn.state, decision))
+            done.append(decision)
+        return done
+
+    def _update(self) -> Tick:
+        self._check_cancelled()
+        states, decisions = [s for s, _ in self._now], [d for _, d in self._now]
+        tick = Tick(self.tick, tuple(states), tuple(decisions), self._recorded)
+        if tick.states:  # nobody active: no call, the tick advances
+            groups = dict.fromkeys(s.group for s in states if s.group is not None)
+            fields = {g: self._summarize(self.fields.get(g, MeanField()), tick.of_group(g), g) for g in groups}
+            field = self._summarize(self.field, tick, None)
+            self.fields.update(fields)
+        else:
+            field = self.field.counted(tick, {})
+        self.field, self.last = field, tick
+        self.tick += 1
+        self._now, self._recorded, self._due, self._occurrences = [], False, False, Counter()
+        if self.recorder is not None:
+            self.recorder.record(tick, self.field, self.fields)
+        return tick
+
+    def _summarize(self, field: MeanField, tick: Tick, group: str | None) -> MeanField:
+        actions = tuple(self._spaces)
+        seed = self._seed("", 0, "summary", group)
+        try:
+            with self._metered(self.summarizer), watching(self._watch):
+                return self.summarizer.update(field, tick, topic=self.topic, actions=actions, seed=seed)
+        except (ReplyError, BackendUnavailable) as error:  # the old text stays, the shares are new
+            if isinstance(error, BackendUnavailable):
+                self.usage += Usage(failures=1)  # the summarizer itself counts its unreadable replies
+            return field.counted(tick, labels_of(actions))
+
+    # --- Small things ------------------------------------------------------------------------------
+
+    def _seed(self, key: str, occurrence: int, *purpose: str | None) -> int:
+        return derive(self._entropy, self.name, self.tick, key, occurrence, *purpose)
+
+    @contextmanager
+    def _metered(self, part: Policy | Summarizer) -> Iterator[None]:
+        before = part.usage
+        try:
+            yield
+        finally:
+            self.usage += part.usage - before
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        if self._owner == threading.get_ident():
+            raise ReentryError(f"The scheduler {self.name!r} is inside a tick; act() must not call step()")
+        with self._lock:
+            self._owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = None
+
+    def _watch(self, what: str, done: int, total: int) -> None:
+        self._check_cancelled()
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled(
+                f"The scheduler {self.name!r} was cancelled in tick {self.tick}; resume() allows it again"
+            )
+
+
+def _policy_of(agent: Agent, policies: Policies) -> Policy:
+    if not isinstance(policies, Mapping):
+        return policies
+    for kind in type(agent).__mro__:
+        if kind in policies:
+            return policies[kind]
+    known = ", ".join(kind.__name__ for kind in policies)
+    raise ValueError(f"{_who(agent)} has no policy; there are policies for {known}")
+
+
+def _who(agent: Agent) -> str:
+    return f"{type(agent).__name__} {agent_key(agent)}"
