@@ -13,7 +13,25 @@ from mesa_meanfield.progress import report
 from mesa_meanfield.protocols import Reply, Request, Usage
 from mesa_meanfield.seeds import derive, unit
 
-_WORDS = ["well", "so", "this", "again", "maybe", "people", "here", "really", "think", "not", "sure", "about", "it", "now", "but", "who", "knows"]
+_WORDS = [
+    "well",
+    "so",
+    "this",
+    "again",
+    "maybe",
+    "people",
+    "here",
+    "really",
+    "think",
+    "not",
+    "sure",
+    "about",
+    "it",
+    "now",
+    "but",
+    "who",
+    "knows",
+]
 
 
 class ScriptedBackend:

@@ -1,0 +1,51 @@
+"""A spec string -> a backend, so that a model is one argument everywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from mesa_meanfield.backends.scripted import ScriptedBackend
+from mesa_meanfield.errors import BackendError
+from mesa_meanfield.protocols import Backend
+
+SPECS = (
+    "embedded (SmolLM2-135M-Instruct, fetched once), hf:NAME-OR-FOLDER, FILE.gguf, "
+    "http://HOST:PORT/v1#MODEL, or scripted (no model)"
+)
+"""What a spec string can be, for help texts and errors."""
+
+
+def load_backend(
+    spec: str = "embedded", *, batch: int = 16, adapter: str | Path | None = None, device: str | None = None
+) -> Backend:
+    """Load the backend that a spec string names.
+
+    Args:
+        spec: ``embedded``, ``hf:NAME-OR-FOLDER``, ``FILE.gguf``, ``http://HOST:PORT/v1#MODEL``, ``scripted``.
+        batch: Requests per sub-batch of a local model, or at once under way to a server; changes no result.
+        adapter: A peft adapter's folder, for local models.
+        device: Where a local model runs; by default CUDA where there is any, else MPS, else the CPU.
+
+    Raises:
+        BackendError: The spec is unknown, or the model cannot be loaded.
+    """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    remote = spec.startswith(("http://", "https://"))
+    if adapter is not None and (remote or spec == "scripted"):
+        raise BackendError(f"An adapter needs a local model, but the backend is {spec}; give the server the adapter")
+    if spec == "scripted":
+        return ScriptedBackend()
+    if remote:
+        from mesa_meanfield.backends.server import ServerBackend
+
+        url, _, model = spec.partition("#")
+        return ServerBackend(url, model or None, concurrency=batch)
+    if not (spec in ("embedded", "local") or spec.startswith("hf:") or spec.endswith(".gguf")):
+        raise BackendError(f"Unknown backend {spec!r}; expected {SPECS}")
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+        raise BackendError(f"Backend {spec!r} needs torch and transformers: pip install 'mesa-meanfield[local]'")
+    from mesa_meanfield.backends.local.loading import load_local
+
+    return load_local(spec, batch=batch, adapter=adapter, device=device)

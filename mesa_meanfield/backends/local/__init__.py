@@ -1,0 +1,1 @@
+"""Language models inside this process, by transformers and peft. Only here is torch imported."""

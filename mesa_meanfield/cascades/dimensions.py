@@ -1,0 +1,124 @@
+"""What the labels of a cascade mean, and how agents are asked for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mesa_meanfield.actions import Choice, ChoiceThenText, FreeText
+from mesa_meanfield.data import Action, Cascade
+from mesa_meanfield.errors import DataError
+from mesa_meanfield.protocols import Sampling
+
+BEHAVIOUR = "behaviour"
+"""The dimension that a rule reads off any cascade: a bare repost, or a comment."""
+
+_BARE_REPOSTS = {"", "转发微博", "轉發微博", "Repost", "Repost Weibo"}  # the platform's default texts
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One dimension in one language."""
+
+    question: str
+    options: Mapping[str, tuple[str, str]]
+    """Label -> its word and its meaning."""
+    silent: tuple[str, ...] = ()
+
+
+_KNOWN: dict[tuple[str, str], Known] = {
+    ("stance", "en"): Known(
+        "How do you react to the claim of the post?",
+        {
+            "support": ("support", "you say or show that you believe the claim"),
+            "deny": ("deny", "you say that the claim is wrong"),
+            "query": ("query", "you ask for evidence or whether it is true"),
+            "comment": ("comment", "you remark on it and take no side on its truth"),
+        },
+    ),
+    ("stance", "zh"): Known(
+        "你对这条消息的说法怎么反应？",
+        {
+            "support": ("支持", "你表示相信这个说法"),
+            "deny": ("否认", "你表示这个说法不对"),
+            "query": ("质疑", "你询问证据或真假"),
+            "comment": ("评论", "你只发表感想，不判断真假"),
+        },
+    ),
+    (BEHAVIOUR, "en"): Known(
+        "What do you do with the post?",
+        {
+            "share": ("share", "you pass it on without a word of your own"),
+            "comment": ("comment", "you write something of your own"),
+        },
+        silent=("share",),
+    ),
+    (BEHAVIOUR, "zh"): Known(
+        "你会怎么处理这条消息？",
+        {"share": ("转发", "直接转发，不写自己的话"), "comment": ("评论", "写下自己的话")},
+        silent=("share",),
+    ),
+}
+
+
+def label_of(action: Action, dimension: str) -> str | None:
+    """An action's label: as recorded, or by the rule for `BEHAVIOUR`; None where there is none."""
+    if action.trace is not None and action.trace.failure is not None:
+        return None
+    if dimension in action.labels or dimension != BEHAVIOUR:
+        return action.labels.get(dimension)
+    return "share" if action.text.strip().rstrip("。.") in _BARE_REPOSTS else "comment"
+
+
+def dimension_of(cascade: Cascade) -> str:
+    """The dimension that a cascade's own labels have, else `BEHAVIOUR`."""
+    found = Counter(dimension for action in cascade.actions for dimension in action.labels)
+    return found.most_common(1)[0][0] if found else BEHAVIOUR
+
+
+def labels_of_dimension(dimension: str, cascades: Iterable[Cascade]) -> tuple[str, ...]:
+    """All labels of a dimension: the known ones, then the others that the cascades have.
+
+    Raises:
+        DataError: There are fewer than two, so that there is nothing to compare.
+    """
+    known = _KNOWN.get((dimension, "en"))
+    found = {label_of(action, dimension) for cascade in cascades for action in cascade.actions} - {None}
+    labels = tuple(dict.fromkeys((*(known.options if known else ()), *sorted(filter(None, found)))))
+    if len(labels) < 2:
+        raise DataError(f"Dimension {dimension!r} has {len(labels)} labels in this data; nothing to compare")
+    return labels
+
+
+def counts_of(actions: Iterable[Action], dimension: str, labels: Sequence[str]) -> dict[str, int]:
+    """How often each label stands there; actions without one are left out."""
+    counts = Counter(label_of(action, dimension) for action in actions)
+    return {label: counts[label] for label in labels}
+
+
+def space_of(
+    dimension: str, labels: Sequence[str], language: str, *, texts: bool = True, sampling: Sampling | None = None
+) -> Choice | ChoiceThenText:
+    """The action space for a dimension: its labels, and a text that fits the label.
+
+    Args:
+        dimension: What the labels are about.
+        labels: All of them.
+        language: The language of the words and meanings, where they are known in it.
+        texts: Whether a text is asked for, too.
+        sampling: How the texts are sampled.
+    """
+    known = _KNOWN.get((dimension, language)) or _KNOWN.get((dimension, "en"))
+    options = {label: known.options[label] for label in labels if label in known.options} if known else {}
+    choice = Choice(
+        tuple(labels),
+        dimension=dimension,
+        words={label: word for label, (word, _) in options.items()},
+        meanings={label: meaning for label, (_, meaning) in options.items()},
+        question=known.question if known else "",
+    )
+    if not texts:
+        return choice
+    silent = tuple(label for label in (known.silent if known else ()) if label in labels)
+    return ChoiceThenText(choice, FreeText(sampling or Sampling()), silent=silent)

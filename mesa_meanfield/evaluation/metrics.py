@@ -1,0 +1,75 @@
+"""Distances between shares, and how small they can be for a sample of a given size.
+
+Shares are mappings label -> share; both sides have the same labels. Everything is in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
+
+from mesa_meanfield.data import normalise
+
+Shares = Mapping[str, float]
+
+
+def kl(real: Shares, simulated: Shares) -> float:
+    """KL(real || simulated) in nats; infinite where something real was impossible in the simulation.
+
+    The real shares are never smoothed.
+    """
+    p, q = _aligned(real, simulated)
+    return float(rel_entr(p, q).sum())
+
+
+def js(real: Shares, simulated: Shares) -> float:
+    """Jensen-Shannon distance: the root of the divergence in nats, between 0 and sqrt(ln 2)."""
+    p, q = _aligned(real, simulated)
+    return float(jensenshannon(p, q))
+
+
+def smoothed(counts: Mapping[str, float], add: float = 0.5) -> dict[str, float]:
+    """Shares of something that has counts only, with half a count added to each label."""
+    return normalise({label: count + add for label, count in counts.items()})
+
+
+def mean_shares(distributions: Iterable[Shares], labels: Sequence[str]) -> dict[str, float]:
+    """The mean of exact distributions: what a simulation says the shares are, without sampling noise.
+
+    Raises:
+        ValueError: There is no distribution.
+    """
+    rows = np.array([[distribution[label] for label in labels] for distribution in distributions])
+    if not len(rows):
+        raise ValueError("There is no distribution to take the mean of")
+    return dict(zip(labels, rows.mean(axis=0).tolist(), strict=True))
+
+
+def noise_floor(counts: Mapping[str, int], prior: Shares, *, draws: int = 1000, seed: int = 0) -> float:
+    """The KL that even a perfect simulation gets, since the real shares come from few actions.
+
+    The mean of KL(multinomial(n, p) / n || p) over seeded draws, with p = (counts + 8 prior) / (n + 8).
+
+    Args:
+        counts: Label -> count in the real roll-out; n is their sum, at least 1.
+        prior: Label -> share, from training data or uniform.
+        draws: How many samples.
+        seed: Of the draws.
+    """
+    n = sum(counts.values())
+    if n < 1:
+        raise ValueError("The noise floor of no actions is not defined")
+    p = np.array([(count + 8 * prior[label]) / (n + 8) for label, count in counts.items()])
+    p /= p.sum()  # rounding
+    samples = np.random.default_rng(seed).multinomial(n, p, size=draws) / n  # (draws, K)
+    return float(rel_entr(samples, p).sum(axis=1).mean())
+
+
+def _aligned(real: Shares, simulated: Shares) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    if set(real) != set(simulated):
+        raise ValueError(f"The labels differ: {sorted(real)} and {sorted(simulated)}")
+    return np.array([real[label] for label in real]), np.array([simulated[label] for label in real])
