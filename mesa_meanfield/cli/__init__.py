@@ -1,0 +1,49 @@
+"""The command ``mesa-meanfield``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from mesa_meanfield import __version__
+from mesa_meanfield.errors import MeanFieldError
+
+WRONG_USE = 2
+"""Exit status for wrong use and bad input; 1 is for anything else."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Without the program's name; by default those of the process.
+
+    Returns:
+        The exit status: 0 done, 2 wrong use or bad input, 1 anything else.
+    """
+    from mesa_meanfield.cli import fetch, run
+
+    parser = _Parser(prog="mesa-meanfield", description="Populations of language-model agents under a mean field.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for command in (run, fetch):
+        command.add_to(commands)
+    given = parser.parse_args(arguments)
+    try:
+        given.do(given)
+    except (MeanFieldError, ValueError) as error:  # bad input, as far as the world or the arguments go
+        print(f"mesa-meanfield {given.command}: {error}", file=sys.stderr)  # noqa: T201
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print(f"mesa-meanfield {given.command}: interrupted; what was recorded is kept", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0

@@ -1,0 +1,255 @@
+"""``mesa-meanfield run``: simulate one cascade from its warm-up on, and see how close it came."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import html
+import importlib.metadata
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from mesa_meanfield import __version__
+from mesa_meanfield.backends.load import SPECS, load_backend
+from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
+from mesa_meanfield.cascades.jsonl import read_cascades
+from mesa_meanfield.cli.output import print_json, print_lines, print_table, progress
+from mesa_meanfield.data import Cascade
+from mesa_meanfield.errors import DataError
+from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
+from mesa_meanfield.evaluation.plots import trend
+from mesa_meanfield.policy import LLMPolicy
+from mesa_meanfield.prompts import LANGUAGES, Prompts
+from mesa_meanfield.protocols import Backend, Summarizer
+from mesa_meanfield.store import RunDirectory
+from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
+
+SUMMARIZERS = ("llm", "tally", *BASELINES)
+
+
+def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "run",
+        help="simulate one cascade: warm-up on the recorded part, roll-out of the rest",
+        description="Play the first part of a recorded cascade, simulate the rest, and compare it with the record.",
+    )
+    add = parser.add_argument
+    add("--data", metavar="FILE", type=Path, help="cascades in JSON Lines; default: the shipped synthetic ones")
+    add("--id", metavar="ID", help="which cascade of the file; default: the first one that has actions")
+    add("--train", metavar="FILE", type=Path, action="append", default=[], help="other cascades, for the prior")
+    add("--warm-up", metavar="SHARE", type=float, default=0.3, help="share of the actions played (default 0.3)")
+    add("--per-tick", metavar="N", type=int, help="actions per tick (default: a 20th of them, at least 4)")
+    add("--agents", metavar="N", type=int, help="only the first N actions after the warm-up, real and simulated")
+    add("--batch", metavar="N", type=int, default=16, help="requests per batch; changes no result (default 16)")
+    add("--summarizer", choices=SUMMARIZERS, default="llm", help="who writes the mean field (default llm)")
+    add("--backend", metavar="SPEC", default="embedded", help=f"the model: {SPECS}")
+    add("--adapter", metavar="PATH", default="none", help="a peft adapter for a local model (default none)")
+    add("--dimension", metavar="D", help="which labels to compare (default: those of the data, else behaviour)")
+    add("--no-texts", dest="texts", action="store_false", help="decide labels only, no texts: faster")
+    add("--prompts", metavar="DIR", type=Path, help="a folder with prompt templates that replace the shipped ones")
+    add("--seed", metavar="N", type=int, default=0, help="of all random numbers (default 0)")
+    add("--out", metavar="DIR", type=Path, help="the run directory (default: a new one under runs/)")
+    add("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.set_defaults(do=run)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Load, simulate, compare, write, print."""
+    start = time.perf_counter()
+    cascades, source = _cascades(given.data)
+    cascade = _pick(cascades, given.id, source)
+    train = [one for file in given.train for one in read_cascades(file)]
+    dimension = given.dimension or dimension_of(cascade)
+    labels = labels_of_dimension(dimension, [*cascades, *train])
+    language = cascade.language if cascade.language in LANGUAGES else "en"
+    prompts = Prompts(language, given.prompts)
+
+    # Mesa and its models take a second to import: bad input is told before that.
+    from mesa_meanfield_models.cascade.model import CascadeModel
+
+    with progress(f"Backend {given.backend}"):
+        adapter = None if given.adapter == "none" else given.adapter
+        backend = load_backend(given.backend, batch=given.batch, adapter=adapter)
+    model = CascadeModel(
+        cascade,
+        policy=LLMPolicy(
+            backend,
+            space_of(dimension, labels, language, texts=given.texts),
+            prompts=prompts,
+            on_failure="skip",
+        ),
+        summarizer=_summarizer(given.summarizer, backend, prompts),
+        dimension=dimension,
+        warm_up=given.warm_up,
+        per_tick=given.per_tick,
+        agents=given.agents,
+        rng=given.seed,
+    )
+    where = f"{source}: cascade {cascade.id!r}"
+    try:
+        real_counts(model.cut, dimension, labels)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    config = _config(given, cascade, source, backend, dimension, labels)
+    directory = RunDirectory(given.out or _new_directory(given, cascade), config, dimension=dimension)
+    model.crowd.recorder = directory
+    try:
+        with progress(f"Cascade {cascade.id}", total=len(model.ticks)) as advance:
+            while model.running:
+                model.step()
+                warm = model.crowd.tick <= len(model.cut.warm_up)
+                advance("ticks played (warm-up)" if warm else "ticks, simulating")
+        simulated = model.simulated.actions
+        played = sum(map(len, model.cut.warm_up))
+        comparison = compare(
+            model.cut,
+            simulated[played:],
+            dimension,
+            labels,
+            name=given.summarizer,
+            train=train,
+            warm_up=given.warm_up,
+        )
+        title = f"{cascade.id} ({cascade.domain}) · {given.summarizer} · {backend.name}"
+        trend(
+            directory.partial / "trend.png",
+            model.real,
+            simulated,
+            warm_up=played,
+            dimension=dimension,
+            labels=labels,
+            title=title,
+        )
+        usage = model.crowd.usage
+        result = {
+            "cascade": cascade.id,
+            "dimension": dimension,
+            "labels": list(labels),
+            "real": comparison.real,
+            "simulated": comparison.simulated.shares,
+            "kl": comparison.simulated.kl,
+            "js": comparison.simulated.js,
+            "noise_floor": comparison.noise_floor,
+            "rivals": {entry.name: entry.kl for entry in comparison.rivals},
+            "ticks": len(model.cut.roll_out),
+            "agents": len(simulated) - played,
+            "failures": comparison.failures,
+            "summary_failures": usage.failures - comparison.failures,
+            "usage": {
+                "calls": usage.calls,
+                "tokens_asked": usage.tokens_asked,
+                "tokens_computed": usage.tokens_computed,
+                "retries": usage.retries,
+                "seconds": usage.seconds,
+            },
+            "seconds": time.perf_counter() - start,
+            "run_dir": str(directory.path),
+        }
+        directory.finish(result)
+    finally:
+        directory.drop_if_nothing_recorded()
+    if given.json:
+        print_json(result)
+    else:
+        _print(cascade, comparison, result, played)
+
+
+def _cascades(data: Path | None) -> tuple[list[Cascade], str]:
+    if data is not None:
+        return read_cascades(data), str(data)
+    with as_file(files("mesa_meanfield_models.cascade") / "data" / "synthetic.jsonl") as shipped:
+        return read_cascades(shipped), "the shipped cascades"
+
+
+def _pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Cascade:
+    for cascade in cascades:
+        if cascade.id == wanted or (wanted is None and cascade.actions):
+            return cascade
+    if wanted is None:
+        raise DataError(f"{source}: no cascade has any action; nothing to simulate")
+    some = ", ".join(cascade.id for cascade in cascades[:20]) + (", ..." if len(cascades) > 20 else "")
+    raise DataError(f"{source}: there is no cascade {wanted!r}; there are {some}")
+
+
+def _summarizer(name: str, backend: Backend, prompts: Prompts) -> Summarizer:
+    if name == "llm":
+        return LLMSummarizer(backend, prompts=prompts)
+    if name == "tally":
+        return TallySummarizer(prompts)
+    return BASELINES[name]()
+
+
+def _new_directory(given: argparse.Namespace, cascade: Cascade) -> Path:
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in cascade.id)
+    return Path("runs") / f"{now}-{safe}-{given.summarizer}-{given.seed}"
+
+
+def _config(
+    given: argparse.Namespace,
+    cascade: Cascade,
+    source: str,
+    backend: Backend,
+    dimension: str,
+    labels: Sequence[str],
+) -> Mapping[str, Any]:
+    packages = ("mesa", "numpy", "torch", "transformers", "peft")
+    versions = {name: importlib.metadata.version(name) for name in packages if _installed(name)}
+    asked = {key: value for key, value in vars(given).items() if key not in ("do", "json", "command")}
+    return {
+        **{key: _plain(value) for key, value in asked.items()},
+        "data": source,
+        "data_sha256": None if given.data is None else hashlib.sha256(given.data.read_bytes()).hexdigest(),
+        "id": cascade.id,
+        "model": backend.name,
+        "dimension": dimension,
+        "labels": list(labels),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mesa_meanfield": __version__,
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _print(cascade: Cascade, comparison: Comparison, result: Mapping[str, Any], played: int) -> None:
+    def row(name: str, shares: Mapping[str, float], *figures: float) -> list[str]:
+        cells = [f"{shares[label]:.1%}" for label in comparison.labels]
+        return [name, *cells, *(f"{figure:.3f}" for figure in figures)]
+
+    guesses = [(f"simulated ({comparison.simulated.name})", comparison.simulated)]
+    guesses += [(entry.name, entry) for entry in comparison.rivals]
+    rows = [row("real", comparison.real) + ["", ""]]
+    rows += [row(name, entry.shares, entry.kl, entry.js) for name, entry in guesses]
+    rows.append(["noise floor", *[""] * len(comparison.labels), f"{comparison.noise_floor:.3f}", ""])
+    topic = " ".join(html.unescape(cascade.topic.text).split())
+    print_lines(f"{cascade.id} ({cascade.domain}, {cascade.language}): {topic}")
+    title = f"Shares of {result['dimension']} after {played} played actions ({result['agents']} simulated)"
+    print_table(title, ["", *comparison.labels, "KL (nats)", "JS distance"], rows)
+    usage = result["usage"]
+    print_lines(
+        f"{result['agents']} decisions in {result['ticks']} ticks, {result['failures']} failed, "
+        f"{result['summary_failures']} summaries failed, {usage['retries']} retries",
+        f"{usage['calls']} calls, {usage['tokens_asked']} tokens asked, {usage['tokens_computed']} computed, "
+        f"{usage['seconds']:.1f} s in the model, {result['seconds']:.1f} s in all",
+        f"Run directory: {result['run_dir']} (trend.png shows the shares over time)",
+    )

@@ -1,0 +1,112 @@
+"""The run directory: everything that is needed to see what a run did.
+
+It is written under the name ``NAME.partial`` and renamed when the run is over, so a killed run is
+never taken for a whole one. Each tick is appended at once: what stands there is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mesa_meanfield.data import Decision, MeanField, State, Tick
+from mesa_meanfield.errors import DataError
+
+
+class RunDirectory:
+    """Records a run; a `Recorder` for the scheduler.
+
+    ``config.json`` holds what the run was asked to do, ``decisions.jsonl`` one line per decision,
+    ``fields.jsonl`` one per tick (a tick counts as recorded when its line is there), ``result.json``
+    what came out.
+
+    Args:
+        path: The directory to be; it must not be there yet.
+        config: What the run was asked to do: JSON-able, without secrets.
+        dimension: Whose labels and shares are written; without it those of the only dimension.
+
+    Raises:
+        DataError: The directory is there already, or cannot be made.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], *, dimension: str | None = None) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        """Where the files are until the run is over."""
+        self._dimension = dimension
+        if self.path.exists():
+            raise DataError(f"{self.path} is there already; choose another --out, nothing is overwritten")
+        try:
+            self.partial.mkdir(parents=True)
+        except FileExistsError:
+            raise DataError(f"{self.partial} holds an unfinished run; remove it or choose another --out") from None
+        except OSError as error:
+            raise DataError(f"{self.partial} cannot be made: {error.strerror or error}") from error
+        self._write("config.json", config)
+        for name in ("decisions.jsonl", "fields.jsonl"):
+            (self.partial / name).touch()
+
+    def record(self, tick: Tick, field: MeanField, groups: Mapping[str, MeanField]) -> None:
+        """Append a tick: first its decisions, then the mean field that came out of it."""
+        rows = [self._decision(tick, *pair) for pair in zip(tick.states, tick.decisions, strict=True)]
+        self._append("decisions.jsonl", rows)
+        row = {"tick": tick.number, "recorded": tick.recorded, **self._field(field)}
+        if groups:
+            row["groups"] = {group: self._field(one) for group, one in groups.items()}
+        self._append("fields.jsonl", [row])
+
+    def finish(self, result: Mapping[str, Any]) -> Path:
+        """Write what came out and give the directory its name.
+
+        Returns:
+            The directory.
+        """
+        self._write("result.json", result)
+        os.rename(self.partial, self.path)
+        return self.path
+
+    def drop_if_nothing_recorded(self) -> None:
+        """Remove the unfinished directory if not even one tick went into it."""
+        if self.partial.is_dir() and not (self.partial / "fields.jsonl").stat().st_size:
+            shutil.rmtree(self.partial)
+
+    def _decision(self, tick: Tick, state: State, decision: Decision) -> dict[str, Any]:
+        return {
+            "tick": tick.number,
+            "agent": state.agent,
+            "label": self._of_dimension(decision.labels),
+            "distribution": None if decision.distribution is None else dict(decision.distribution),
+            "text": decision.text,
+            "seed": decision.seed,
+            "failure": decision.failure,
+            "recorded": tick.recorded,
+            "prompt_hash": decision.prompt_hash,
+            "state": state.text,
+        }
+
+    def _field(self, field: MeanField) -> dict[str, Any]:
+        return {
+            "text": field.text,
+            "shares": self._of_dimension(field.shares) or {},
+            "latest": self._of_dimension(field.latest) or {},
+            "size": field.size,
+        }
+
+    def _of_dimension(self, by_dimension: Mapping[str, Any]) -> Any:  # Any: a label, or shares
+        dimension = self._dimension or next(iter(by_dimension), None)
+        return None if dimension is None else by_dimension.get(dimension)
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        with (self.partial / name).open("ab", buffering=0) as file:  # one write per tick
+            file.write(lines.encode())
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+        text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+        part = self.partial / f"{name}.partial"
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, self.partial / name)

@@ -1,0 +1,1 @@
+"""Mesa models that use mesa_meanfield."""

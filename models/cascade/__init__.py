@@ -1,0 +1,1 @@
+"""A recorded cascade as a Mesa model: its first part played, the rest simulated reader by reader."""
