@@ -210,7 +210,7 @@ class LLMPolicy:
             return draft
         if self.on_failure == "raise":
             raise ReplyError(
-                f"Agent {asked.turn.state.agent} got no usable decision in {self.retries + 1} tries: {draft.failure}. "
+                f"Agent {asked.turn.state.agent} has no usable decision in {self.retries + 1} tries: {draft.failure}; "
                 "on_failure='skip' or a Decision goes on without it"
             )
         fallback = self.on_failure if isinstance(self.on_failure, Decision) else Decision()

@@ -35,15 +35,12 @@ class RunDirectory:
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], *, dimension: str | None = None) -> None:
         self.path = Path(path)
-        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        self.partial = _partial(self.path)
         """Where the files are until the run is over."""
         self._dimension = dimension
-        if self.path.exists():
-            raise DataError(f"{self.path} is there already; choose another --out, nothing is overwritten")
+        check_free(self.path)
         try:
             self.partial.mkdir(parents=True)
-        except FileExistsError:
-            raise DataError(f"{self.partial} holds an unfinished run; remove it or choose another --out") from None
         except OSError as error:
             raise DataError(f"{self.partial} cannot be made: {error.strerror or error}") from error
         self._write("config.json", config)
@@ -110,3 +107,19 @@ class RunDirectory:
         part = self.partial / f"{name}.partial"
         part.write_text(text, encoding="utf-8")
         os.replace(part, self.partial / name)
+
+
+def check_free(path: Path) -> None:
+    """See that a run directory can have this name.
+
+    Raises:
+        DataError: A run stands there, or one that did not end.
+    """
+    if path.exists():
+        raise DataError(f"{path} is there already; choose another --out, nothing is overwritten")
+    if _partial(path).exists():
+        raise DataError(f"{_partial(path)} holds an unfinished run; remove it or choose another --out")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mesa_meanfield import __version__
-from mesa_meanfield.errors import MeanFieldError
+from mesa_meanfield.errors import MeanFieldError, ReplyError
 
 WRONG_USE = 2
 """Exit status for wrong use and bad input; 1 is for anything else."""
@@ -40,10 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         given.do(given)
-    except (MeanFieldError, ValueError) as error:  # bad input, as far as the world or the arguments go
-        print(f"mesa-meanfield {given.command}: {error}", file=sys.stderr)  # noqa: T201
-        return WRONG_USE
     except KeyboardInterrupt:
-        print(f"mesa-meanfield {given.command}: interrupted; what was recorded is kept", file=sys.stderr)  # noqa: T201
-        return 1
+        return _say(given, "interrupted; what was recorded is kept", 1)
+    except ReplyError as error:
+        return _say(given, error, 1)
+    except MeanFieldError as error:  # data, models, servers and arguments that are not as they should be
+        return _say(given, error, WRONG_USE)
+    except OSError as error:  # a full disk, say
+        return _say(given, f"{error}; what was recorded is kept", 1)
     return 0
+
+
+def _say(given: argparse.Namespace, what: object, status: int) -> int:
+    print(f"mesa-meanfield {given.command}: {what}", file=sys.stderr)  # noqa: T201
+    return status

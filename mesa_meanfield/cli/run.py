@@ -9,6 +9,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -19,15 +20,16 @@ from mesa_meanfield.backends.load import SPECS, load_backend
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cli.output import print_json, print_lines, print_table, progress
-from mesa_meanfield.data import Cascade
+from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
 from mesa_meanfield.evaluation.plots import trend
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.prompts import LANGUAGES, Prompts
 from mesa_meanfield.protocols import Backend, Summarizer
-from mesa_meanfield.store import RunDirectory
+from mesa_meanfield.store import RunDirectory, check_free
 from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
+from mesa_meanfield_models.cascade.model import CascadeModel
 
 SUMMARIZERS = ("llm", "tally", *BASELINES)
 
@@ -62,28 +64,65 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
 def run(given: argparse.Namespace) -> None:
     """Load, simulate, compare, write, print."""
     start = time.perf_counter()
+    try:
+        job = _prepare(given)
+    except ValueError as error:  # an argument out of its range
+        raise DataError(str(error)) from error
+    directory = RunDirectory(
+        given.out or _new_directory(given, job.cascade), _config(given, job), dimension=job.dimension
+    )
+    try:
+        _simulate(job, directory)
+        comparison, result = _evaluate(given, job, directory)
+        result |= {"seconds": time.perf_counter() - start, "run_dir": str(directory.path)}
+        directory.finish(result)
+    finally:
+        directory.drop_if_nothing_recorded()
+    if given.json:
+        print_json(result)
+    else:
+        _print(job, comparison, result)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run before it starts."""
+
+    cascade: Cascade
+    source: str
+    train: Sequence[Cascade]
+    dimension: str
+    labels: tuple[str, ...]
+    backend: Backend
+    model: CascadeModel
+
+    @property
+    def played(self) -> int:
+        return sum(map(len, self.model.cut.warm_up))
+
+
+def _prepare(given: argparse.Namespace) -> _Job:
     cascades, source = _cascades(given.data)
     cascade = _pick(cascades, given.id, source)
     train = [one for file in given.train for one in read_cascades(file)]
     dimension = given.dimension or dimension_of(cascade)
     labels = labels_of_dimension(dimension, [*cascades, *train])
+    where = f"{source}: cascade {cascade.id!r}"
+    try:
+        real_counts(cut(cascade, given.warm_up, given.per_tick, given.agents), dimension, labels)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     language = cascade.language if cascade.language in LANGUAGES else "en"
     prompts = Prompts(language, given.prompts)
-
-    # Mesa and its models take a second to import: bad input is told before that.
-    from mesa_meanfield_models.cascade.model import CascadeModel
-
+    if given.out is not None:
+        check_free(given.out)
     with progress(f"Backend {given.backend}"):
         adapter = None if given.adapter == "none" else given.adapter
         backend = load_backend(given.backend, batch=given.batch, adapter=adapter)
+    space = space_of(dimension, labels, language, texts=given.texts)
     model = CascadeModel(
         cascade,
-        policy=LLMPolicy(
-            backend,
-            space_of(dimension, labels, language, texts=given.texts),
-            prompts=prompts,
-            on_failure="skip",
-        ),
+        policy=LLMPolicy(backend, space, prompts=prompts, on_failure="skip"),
         summarizer=_summarizer(given.summarizer, backend, prompts),
         dimension=dimension,
         warm_up=given.warm_up,
@@ -91,73 +130,61 @@ def run(given: argparse.Namespace) -> None:
         agents=given.agents,
         rng=given.seed,
     )
-    where = f"{source}: cascade {cascade.id!r}"
-    try:
-        real_counts(model.cut, dimension, labels)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
-    config = _config(given, cascade, source, backend, dimension, labels)
-    directory = RunDirectory(given.out or _new_directory(given, cascade), config, dimension=dimension)
+    return _Job(cascade, source, train, dimension, labels, backend, model)
+
+
+def _simulate(job: _Job, directory: RunDirectory) -> None:
+    model = job.model
     model.crowd.recorder = directory
-    try:
-        with progress(f"Cascade {cascade.id}", total=len(model.ticks)) as advance:
-            while model.running:
-                model.step()
-                warm = model.crowd.tick <= len(model.cut.warm_up)
-                advance("ticks played (warm-up)" if warm else "ticks, simulating")
-        simulated = model.simulated.actions
-        played = sum(map(len, model.cut.warm_up))
-        comparison = compare(
-            model.cut,
-            simulated[played:],
-            dimension,
-            labels,
-            name=given.summarizer,
-            train=train,
-            warm_up=given.warm_up,
-        )
-        title = f"{cascade.id} ({cascade.domain}) · {given.summarizer} · {backend.name}"
-        trend(
-            directory.partial / "trend.png",
-            model.real,
-            simulated,
-            warm_up=played,
-            dimension=dimension,
-            labels=labels,
-            title=title,
-        )
-        usage = model.crowd.usage
-        result = {
-            "cascade": cascade.id,
-            "dimension": dimension,
-            "labels": list(labels),
-            "real": comparison.real,
-            "simulated": comparison.simulated.shares,
-            "kl": comparison.simulated.kl,
-            "js": comparison.simulated.js,
-            "noise_floor": comparison.noise_floor,
-            "rivals": {entry.name: entry.kl for entry in comparison.rivals},
-            "ticks": len(model.cut.roll_out),
-            "agents": len(simulated) - played,
-            "failures": comparison.failures,
-            "summary_failures": usage.failures - comparison.failures,
-            "usage": {
-                "calls": usage.calls,
-                "tokens_asked": usage.tokens_asked,
-                "tokens_computed": usage.tokens_computed,
-                "retries": usage.retries,
-                "seconds": usage.seconds,
-            },
-            "seconds": time.perf_counter() - start,
-            "run_dir": str(directory.path),
-        }
-        directory.finish(result)
-    finally:
-        directory.drop_if_nothing_recorded()
-    if given.json:
-        print_json(result)
-    else:
-        _print(cascade, comparison, result, played)
+    with progress(f"Cascade {job.cascade.id}", total=len(model.ticks)) as advance:
+        while model.running:
+            model.step()
+            warm_up = model.crowd.tick <= len(model.cut.warm_up)
+            advance("ticks, played (warm-up)" if warm_up else "ticks, simulated")
+
+
+def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> tuple[Comparison, dict[str, Any]]:
+    simulated, usage = job.model.simulated.actions, job.model.crowd.usage
+    comparison = compare(
+        job.model.cut,
+        simulated[job.played :],
+        job.dimension,
+        job.labels,
+        name=given.summarizer,
+        train=job.train,
+        warm_up=given.warm_up,
+    )
+    trend(
+        directory.partial / "trend.png",
+        job.model.real,
+        simulated,
+        warm_up=job.played,
+        dimension=job.dimension,
+        labels=job.labels,
+        title=f"{job.cascade.id} ({job.cascade.domain}) · {given.summarizer} · {job.backend.name}",
+    )
+    return comparison, {
+        "cascade": job.cascade.id,
+        "dimension": job.dimension,
+        "labels": list(job.labels),
+        "real": comparison.real,
+        "simulated": comparison.simulated.shares,
+        "kl": comparison.simulated.kl,
+        "js": comparison.simulated.js,
+        "noise_floor": comparison.noise_floor,
+        "rivals": {entry.name: entry.kl for entry in comparison.rivals},
+        "ticks": len(job.model.cut.roll_out),
+        "agents": len(simulated) - job.played,
+        "failures": comparison.failures,
+        "summary_failures": usage.failures - comparison.failures,
+        "usage": {
+            "calls": usage.calls,
+            "tokens_asked": usage.tokens_asked,
+            "tokens_computed": usage.tokens_computed,
+            "retries": usage.retries,
+            "seconds": usage.seconds,
+        },
+    }
 
 
 def _cascades(data: Path | None) -> tuple[list[Cascade], str]:
@@ -191,25 +218,18 @@ def _new_directory(given: argparse.Namespace, cascade: Cascade) -> Path:
     return Path("runs") / f"{now}-{safe}-{given.summarizer}-{given.seed}"
 
 
-def _config(
-    given: argparse.Namespace,
-    cascade: Cascade,
-    source: str,
-    backend: Backend,
-    dimension: str,
-    labels: Sequence[str],
-) -> Mapping[str, Any]:
+def _config(given: argparse.Namespace, job: _Job) -> Mapping[str, Any]:
     packages = ("mesa", "numpy", "torch", "transformers", "peft")
     versions = {name: importlib.metadata.version(name) for name in packages if _installed(name)}
     asked = {key: value for key, value in vars(given).items() if key not in ("do", "json", "command")}
     return {
         **{key: _plain(value) for key, value in asked.items()},
-        "data": source,
+        "data": job.source,
         "data_sha256": None if given.data is None else hashlib.sha256(given.data.read_bytes()).hexdigest(),
-        "id": cascade.id,
-        "model": backend.name,
-        "dimension": dimension,
-        "labels": list(labels),
+        "id": job.cascade.id,
+        "model": job.backend.name,
+        "dimension": job.dimension,
+        "labels": list(job.labels),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "mesa_meanfield": __version__,
         "python": platform.python_version(),
@@ -231,19 +251,20 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _print(cascade: Cascade, comparison: Comparison, result: Mapping[str, Any], played: int) -> None:
+def _print(job: _Job, comparison: Comparison, result: Mapping[str, Any]) -> None:
     def row(name: str, shares: Mapping[str, float], *figures: float) -> list[str]:
         cells = [f"{shares[label]:.1%}" for label in comparison.labels]
         return [name, *cells, *(f"{figure:.3f}" for figure in figures)]
 
     guesses = [(f"simulated ({comparison.simulated.name})", comparison.simulated)]
     guesses += [(entry.name, entry) for entry in comparison.rivals]
-    rows = [row("real", comparison.real) + ["", ""]]
+    rows = [[*row("real", comparison.real), "", ""]]
     rows += [row(name, entry.shares, entry.kl, entry.js) for name, entry in guesses]
     rows.append(["noise floor", *[""] * len(comparison.labels), f"{comparison.noise_floor:.3f}", ""])
+    cascade = job.cascade
     topic = " ".join(html.unescape(cascade.topic.text).split())
     print_lines(f"{cascade.id} ({cascade.domain}, {cascade.language}): {topic}")
-    title = f"Shares of {result['dimension']} after {played} played actions ({result['agents']} simulated)"
+    title = f"Shares of {result['dimension']} after {job.played} played actions ({result['agents']} simulated)"
     print_table(title, ["", *comparison.labels, "KL (nats)", "JS distance"], rows)
     usage = result["usage"]
     print_lines(

@@ -75,7 +75,7 @@ def fit_strength(
             counts_of((a for tick in ticks for a in tick), dimension, labels)
             for ticks in (parts.warm_up, parts.roll_out)
         )
-        if len(cascade.actions) >= min_actions and sum(rest.values()):
+        if len(cascade.actions) >= min_actions and any(rest.values()):
             pairs.append((first, normalise(rest)))
     if not pairs:
         raise ValueError(f"No training cascade has {min_actions} actions with a label of {dimension}")

@@ -7,7 +7,6 @@ computed once, and sub-batches of similar length go behind it.
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from mesa_meanfield.backends.local.rendering import Renderer
-from mesa_meanfield.backends.local.sampling import sample_tokens
+from mesa_meanfield.backends.local.sampling import precise, sample_tokens
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.progress import report
 from mesa_meanfield.protocols import Reply, Request, Sampling, Usage
@@ -109,7 +108,7 @@ class LocalBackend:
             return
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         # One short of the shortest prompt, so that every row has a token of its own to compute.
-        shared = len(os.path.commonprefix([min(prompts), max(prompts)])) if len(prompts) > 1 else 0
+        shared = _common(min(prompts), max(prompts)) if len(prompts) > 1 else 0
         shared = min(shared, len(prompts[order[0]]) - 1)
         prefix = None
         if shared:
@@ -145,7 +144,7 @@ class LocalBackend:
 
     def _score_rows(self, found: _Prefilled, options: Sequence[Ids]) -> npt.NDArray[np.float64]:
         """Log-probabilities of each option behind each row, shape (B, K)."""
-        first = found.logits.double().log_softmax(-1)  # (B, V)
+        first = precise(found.logits).log_softmax(-1)  # (B, V)
         scores = first[:, [option[0] for option in options]]  # (B, K)
         for column, option in enumerate(options):
             if len(option) > 1:
@@ -160,7 +159,7 @@ class LocalBackend:
                     use_cache=True,
                 )
                 found.cache.crop(-steps)  # back to the end of the prompts for the next option
-                rest = out.logits[:, -steps:].double().log_softmax(-1)  # (B, T - 1, V)
+                rest = precise(out.logits[:, -steps:]).log_softmax(-1)  # (B, T - 1, V)
                 scores[:, column] += rest[:, range(steps), option[1:]].sum(-1)
                 self._count(computed=size * steps)
         return scores.cpu().numpy()
@@ -169,7 +168,7 @@ class LocalBackend:
         """Sample each row to its end; rows that are over leave the batch."""
         size = len(seeds)
         uniforms = torch.from_numpy(np.stack([noise(seed, sampling.max_tokens) for seed in seeds]))  # (B, T)
-        uniforms = uniforms.to(found.logits.device, torch.float64 if found.logits.device.type != "mps" else None)
+
         written: list[Ids] = [[] for _ in range(size)]
         finished = [False] * size
         alive = list(range(size))
@@ -246,6 +245,11 @@ class LocalBackend:
             yield
         finally:
             self.usage += Usage(calls=calls, seconds=time.perf_counter() - start)
+
+
+def _common(first: Ids, last: Ids) -> int:
+    """How many tokens two prompts share from the start; for the least and greatest of many, how many all share."""
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 class _Prefilled:

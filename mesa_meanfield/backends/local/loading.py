@@ -5,8 +5,9 @@ Weights are read as safetensors or GGUF, never as pickles; code that comes with 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def _quiet() -> Iterator[None]:
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):  # the GGUF reader draws its bar whatever it is told
+            yield
     finally:
         log.set_verbosity(level)
         if bars:

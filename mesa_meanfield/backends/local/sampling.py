@@ -18,13 +18,13 @@ def sample_tokens(
         logits: Shape (B, V).
         uniforms: In [0, 1), shape (B,).
         sampling: Temperature, top-k, top-p (inside the top k) and repetition penalty.
-        seen: The tokens written so far, shape (B, T), padded by -1; the repetition penalty is on these.
+        seen: The tokens written so far, shape (B, T); the repetition penalty is on these.
 
     Returns:
         Token ids, shape (B,).
     """
     logits = logits.float()
-    if sampling.repetition_penalty != 1.0 and seen.shape[1]:
+    if sampling.repetition_penalty != 1.0:
         logits = _penalise(logits, seen, sampling.repetition_penalty)
     logits = logits / sampling.temperature
     size = logits.shape[-1]
@@ -32,7 +32,7 @@ def sample_tokens(
         logits, tokens = logits.topk(min(sampling.top_k or size, size), dim=-1)  # (B, K), most probable first
     else:
         tokens = torch.arange(size, device=logits.device).expand_as(logits)
-    cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, K); double, since V small numbers are added
+    cumulative = precise(logits).softmax(-1).cumsum(-1)  # (B, K); precise, since V small numbers are added
     kept = torch.full_like(cumulative[:, :1], sampling.top_p) * cumulative[:, -1:]
     # The tokens up to and including the one that reaches top_p share out the random number among them.
     last = torch.searchsorted(cumulative, kept).clamp(max=cumulative.shape[-1] - 1)  # (B, 1)
@@ -41,8 +41,11 @@ def sample_tokens(
     return tokens.gather(-1, torch.minimum(chosen, last)).squeeze(-1)
 
 
+def precise(values: torch.Tensor) -> torch.Tensor:
+    """The values in double precision, where the device has it."""
+    return values.float() if values.device.type == "mps" else values.double()
+
+
 def _penalise(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
-    at = seen.clamp(min=0)
-    scores = logits.gather(-1, at)
-    lower = torch.where(scores > 0, scores / penalty, scores * penalty)
-    return logits.scatter(-1, at, torch.where(seen >= 0, lower, scores))
+    scores = logits.gather(-1, seen)
+    return logits.scatter(-1, seen, torch.where(scores > 0, scores / penalty, scores * penalty))

@@ -1,0 +1,105 @@
+"""Data flows one way: a module imports from lower floors only, as DESIGN says."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS = [
+    {"data", "errors", "seeds", "progress"},
+    {"protocols"},
+    {"actions", "activation", "prompts"},
+    {"evaluation.metrics", "evaluation", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas"},
+    {"backends", "backends.scripted", "backends.server", "backends.http", "backends.load", "backends.local",
+     "backends.local.backend", "backends.local.rendering", "backends.local.sampling", "backends.local.loading",
+     "backends.local.embedded"},
+    {"policy", "summarizers"},
+    {"scheduler", "agents"},
+    {"store", "evaluation.rivals", "evaluation.comparison", "evaluation.plots"},
+    {"models"},
+    {"cli", "cli.__main__", "cli.run", "cli.fetch", "cli.output"},
+]  # fmt: skip
+FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+MAY_IMPORT = {
+    "mesa": {"scheduler", "agents", "models"},
+    "torch": {"backends.local.backend", "backends.local.sampling", "backends.local.loading"},
+    "transformers": {"backends.local.loading"},
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for file in sorted((ROOT / "mesa_meanfield").rglob("*.py")):
+        name = ".".join(file.relative_to(ROOT / "mesa_meanfield").with_suffix("").parts)
+        name = name.removesuffix("__init__").rstrip(".")
+        if name:
+            found[name] = file
+    found.update({f"models:{file.relative_to(ROOT)}": file for file in (ROOT / "models").rglob("*.py")})
+    return found
+
+
+def floor_of(name: str) -> int:
+    return FLOOR["models" if name.startswith("models:") else name]
+
+
+def imports(file: Path) -> list[str]:
+    found = []
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append(node.module)
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def ours(name: str) -> str | None:
+    if name.startswith("mesa_meanfield_models"):
+        return "models"
+    name = name.removeprefix("mesa_meanfield.")
+    return name if name in FLOOR else None
+
+
+def test_every_module_has_its_floor():
+    assert {name for name in modules() if not name.startswith("models:")} == set(FLOOR) - {"models"}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_point_down(name):
+    for imported in imports(modules()[name]):
+        other = ours(imported)
+        if other is not None and not (name.startswith("models:") and other == "models"):
+            same_package = name.split(".")[0] == other.split(".")[0]
+            assert FLOOR[other] < floor_of(name) or (same_package and FLOOR[other] == floor_of(name)), (
+                f"{name} imports {other}, which is not below it"
+            )
+
+
+@pytest.mark.parametrize("library", MAY_IMPORT)
+def test_heavy_libraries_are_imported_only_where_they_belong(library):
+    for name, file in modules().items():
+        if library in {imported.split(".")[0] for imported in imports(file)}:
+            assert name.split(":")[0] in MAY_IMPORT[library], f"{name} imports {library}"
+
+
+def test_importing_the_package_loads_neither_torch_nor_mesa():
+    code = "import sys, mesa_meanfield; print({'torch', 'mesa', 'transformers', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_every_exported_name_is_there():
+    import mesa_meanfield
+
+    for name in mesa_meanfield.__all__:
+        assert getattr(mesa_meanfield, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mesa_meanfield.nothing  # noqa: B018
