@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from types import MappingProxyType
 
 import numpy as np
@@ -38,6 +39,8 @@ class Choice:
     """Label -> what it means, shown to the model."""
     question: str = ""
     """What is asked; without it the prompt asks for the action."""
+    letters: bool = False
+    """Whether the model answers with A, B, C, ... instead of the word: one token for every label."""
     temperature: float = 1.0
     """Above 1 flattens the distribution, below 1 sharpens it."""
 
@@ -53,6 +56,10 @@ class Choice:
                 raise ValueError(f"{name} names {sorted(unknown)}, which are not among the labels {self.options}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if self.letters and len(self.options) > len(ascii_uppercase):
+            raise ValueError(
+                f"There are {len(ascii_uppercase)} letters for {len(self.options)} labels; leave letters away"
+            )
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
@@ -73,8 +80,17 @@ class Choice:
         """The word that stands for a label in prompts."""
         return self.words.get(label, label)
 
+    def answer(self, label: str) -> str:
+        """What the model says for a label: its letter, or its word."""
+        return ascii_uppercase[self.options.index(label)] if self.letters else self.word(label)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What the model says for each label, in their order."""
+        return tuple(self.answer(label) for label in self.options)
+
     def distribution(self, log_probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
-        """The labels' probabilities from their words' log-probabilities, shape (K,), in nats.
+        """The labels' probabilities from their answers' log-probabilities, shape (K,), in nats.
 
         Raises:
             ReplyError: They are not all numbers, or all labels are impossible.
@@ -95,19 +111,23 @@ class Choice:
         return max(self.options, key=lambda label: distribution[label])  # the sum fell short of 1 by rounding
 
     def read(self, reply: str) -> str:
-        """The label that a written reply names.
+        """The label that a written reply names, by its answer or by its word.
 
         Raises:
-            ReplyError: The reply begins with none of the words, or with several.
+            ReplyError: The reply begins with neither of any label.
         """
-        said = reply.strip().strip("\"'“”‘’*`.。!！ ").casefold()
-        found = [label for label in self.options if _begins_with(said, self.word(label).casefold())]
-        longest = max((len(self.word(label)) for label in found), default=0)
-        found = [label for label in found if len(self.word(label)) == longest]
-        if len(found) != 1:
-            words = ", ".join(self.word(label) for label in self.options)
-            raise ReplyError(f"Reply {reply[:60]!r} is not one of {words}; use FreeText to accept any reply")
-        return found[0]
+        said = reply.strip().strip("\"'“”‘’*`(").casefold()
+        named = [
+            (len(name), label)
+            for label in self.options
+            for name in (self.answer(label), self.word(label))
+            if _begins_with(said, name.casefold())
+        ]
+        if not named:
+            raise ReplyError(
+                f"Reply {reply[:60]!r} is not one of {', '.join(self.answers)}; use FreeText to accept any reply"
+            )
+        return max(named)[1]  # of two words that the reply begins with, the longer one is meant
 
 
 def _begins_with(said: str, word: str) -> bool:

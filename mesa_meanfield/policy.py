@@ -128,11 +128,10 @@ class LLMPolicy:
         return [self._settle(a, draft) for a, draft in zip(asked, drafts, strict=True)]
 
     def _choose(self, asked: Sequence[_Asked], drafts: Sequence[Decision], choice: Choice) -> list[Decision]:
-        words = tuple(choice.word(label) for label in choice.options)
-        requests = [Request(a.prefix, a.suffix, a.turn.seed, choices=words) for a in asked]
+        requests = [Request(a.prefix, a.suffix, a.turn.seed, choices=choice.answers) for a in asked]
         if isinstance(self.backend, Scorer):
             try:
-                scores = self.backend.score(requests, words)
+                scores = self.backend.score(requests, choice.answers)
             except ScoringUnsupported:
                 pass  # this server gives no probabilities: let the model pick, below
             else:
@@ -210,8 +209,8 @@ class LLMPolicy:
             return draft
         if self.on_failure == "raise":
             raise ReplyError(
-                f"Agent {asked.turn.state.agent} has no usable decision in {self.retries + 1} tries: {draft.failure}; "
-                "on_failure='skip' or a Decision goes on without it"
+                f"Agent {asked.turn.state.agent} has no usable decision in {self.retries + 1} tries: "
+                f"{draft.failure}; on_failure='skip' or a Decision goes on without it"
             )
         fallback = self.on_failure if isinstance(self.on_failure, Decision) else Decision()
         return replace(fallback, failure=draft.failure, seed=draft.seed, prompt_hash=draft.prompt_hash)

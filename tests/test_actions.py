@@ -133,18 +133,36 @@ def test_a_longer_word_with_an_accent_is_another_word():
 
 
 @settings(deadline=None)
-@example(["Yes!", "No!"])
-@example(["yes", "Yes"])
-@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=5, unique=True))
-def test_every_word_is_read_as_its_own_label(words):
+@example(["Yes!", "No!"], False)
+@example(["yes", "Yes"], False)
+@example(["B", "A"], True)
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=5, unique=True), st.booleans())
+def test_every_answer_is_read_as_its_own_label(words, letters):
+    options = tuple(f"label {i}" for i in range(len(words)))
     try:
-        choice = Choice(
-            tuple(f"label {i}" for i in range(len(words))), words={f"label {i}": w for i, w in enumerate(words)}
-        )
+        choice = Choice(options, words=dict(zip(options, words, strict=True)), letters=letters)
     except ValueError:
         reject()
     for label in choice.options:
-        assert choice.read(choice.word(label)) == label
+        assert choice.read(choice.answer(label)) == label
+
+
+def test_letters_stand_for_the_labels_in_their_order():
+    choice = Choice(("support", "deny", "query"), letters=True)
+    assert choice.answers == ("A", "B", "C")
+    assert STANCE.answers == ("support", "deny")
+    for reply in ("B", "b", "B.", "(B)", "B: deny", "deny"):
+        assert choice.read(reply) == "deny"
+    for reply in ("D", "Because", ""):
+        with pytest.raises(ReplyError, match="is not one of A, B, C"):
+            choice.read(reply)
+
+
+def test_there_are_only_so_many_letters():
+    labels = tuple(f"label {i}" for i in range(27))
+    assert Choice(labels[:26], letters=True).answer("label 25") == "Z"
+    with pytest.raises(ValueError, match="26 letters for 27 labels"):
+        Choice(labels, letters=True)
 
 
 @pytest.mark.parametrize(

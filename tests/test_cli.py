@@ -82,8 +82,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(capsys, data,
 
 @pytest.mark.parametrize("summarizer", ["llm", "tally", "none", "recent", "popular"])
 def test_every_summarizer_is_one_argument_away(capsys, data, tmp_path, summarizer):
-    status, out, _ = run(capsys, "--data", data, "--summarizer", summarizer, "--out", tmp_path / "r", "--json")
-    assert status == 0
+    assert run(capsys, "--data", data, "--summarizer", summarizer, "--out", tmp_path / "r")[0] == 0
     fields = lines(tmp_path / "r" / "fields.jsonl")
     assert all(bool(f["text"]) == (summarizer != "none") for f in fields)
 
@@ -98,7 +97,7 @@ def test_unlabelled_cascades_use_the_rule_derived_behaviour(capsys, tmp_path):
     file = tmp_path / "weibo.jsonl"
     write_cascades(file, [cascade(20, [None], language="zh", topic="桥明天关闭。")])
     _, out, _ = run(capsys, "--data", file, "--out", tmp_path / "r", "--json")
-    assert json.loads(out)["labels"] == ["share", "comment"]
+    assert json.loads(out)["labels"] == ["comment", "share"]
     prompts = [d["text"] for d in lines(tmp_path / "r" / "decisions.jsonl") if d["label"] == "share"]
     assert prompts
     assert set(prompts) == {""}

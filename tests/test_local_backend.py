@@ -1,6 +1,5 @@
 """The local backend scores what the model itself says, whoever else is asked."""
 
-# ruff: noqa: E402 - without torch nothing below can be imported
 from __future__ import annotations
 
 import numpy as np

@@ -1,12 +1,13 @@
 """Tokens are sampled from the distribution that the settings leave, row by row."""
 
-# ruff: noqa: E402 - without torch nothing below can be imported
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from mesa_meanfield.backends.local.sampling import sample_tokens
 from mesa_meanfield.protocols import Sampling

@@ -25,8 +25,8 @@ def turns(n, **known):
     return [Turn(State(str(i), f"I am {i}."), seed=i, **known) for i in range(n)]
 
 
-def decide(policy, turns, field=MeanField()):
-    return policy.decide(turns, field, topic="The bridge is closed.", groups={})
+def decide(policy, turns):
+    return policy.decide(turns, MeanField(), topic="The bridge is closed.", groups={})
 
 
 def test_a_choice_keeps_the_exact_distribution_it_was_sampled_from():
@@ -131,7 +131,7 @@ def test_an_unknown_on_failure_is_told():
 
 
 def test_raise_names_the_agent_and_what_to_do():
-    with pytest.raises(ReplyError, match="Agent 0 .*on_failure='skip'"):
+    with pytest.raises(ReplyError, match=r"Agent 0 .*on_failure='skip'"):
         decide(LLMPolicy(ScriptedBackend(lambda r: ""), FreeText()), turns(1))
 
 

@@ -232,7 +232,7 @@ def test_an_agents_own_action_space_overrides_the_policys():
 
 def test_an_own_action_space_of_a_wrong_kind_is_told():
     model = Crowd(1)
-    list(model.agents)[0].actions = ["yes", "no"]
+    next(iter(model.agents)).actions = ["yes", "no"]
     with pytest.raises(TypeError, match="Voter 1: actions must be an action space such as Choice"):
         model.step()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -129,3 +132,38 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def write_gguf(file: Path, kind: str = "qwen2") -> Path:
+    """Write the model and tokenizer of a kind as a GGUF file, unquantised."""
+    own, words = model(kind), tokenizer(kind)
+    writer = gguf.GGUFWriter(str(file), kind)
+    writer.add_block_count(own.config.num_hidden_layers)
+    writer.add_context_length(own.config.max_position_embeddings)
+    writer.add_embedding_length(own.config.hidden_size)
+    writer.add_feed_forward_length(own.config.intermediate_size)
+    writer.add_head_count(own.config.num_attention_heads)
+    writer.add_head_count_kv(own.config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(own.config.rms_norm_eps)
+    writer.add_rope_freq_base(own.config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(own.config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(words.convert_ids_to_tokens(range(len(words))))
+    types = (
+        gguf.TokenType.CONTROL if n in words.all_special_ids else gguf.TokenType.NORMAL for n in range(len(words))
+    )
+    writer.add_token_types(list(types))
+    merges = json.loads(words.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_eos_token_id(words.eos_token_id)
+    writer.add_pad_token_id(words.pad_token_id)
+    writer.add_chat_template(words.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], own.config.num_hidden_layers)
+    for name, weight in own.state_dict().items():
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file

@@ -27,36 +27,38 @@ class Known:
     silent: tuple[str, ...] = ()
 
 
+# The order is that of the prompt. Small models like what stands first, so the commonest label does
+# (docs/LOG.md); it was chosen on training data.
 _KNOWN: dict[tuple[str, str], Known] = {
     ("stance", "en"): Known(
-        "How do you react to the claim of the post?",
+        "What kind of reply do you write?",
         {
-            "support": ("support", "you say or show that you believe the claim"),
-            "deny": ("deny", "you say that the claim is wrong"),
-            "query": ("query", "you ask for evidence or whether it is true"),
-            "comment": ("comment", "you remark on it and take no side on its truth"),
+            "comment": ("comment", "a reply with a joke, a feeling or a remark"),
+            "query": ("query", "a reply that asks for proof"),
+            "deny": ("deny", "a reply that says the post is wrong"),
+            "support": ("support", "a reply that believes the post"),
         },
     ),
     ("stance", "zh"): Known(
-        "你对这条消息的说法怎么反应？",
+        "你会写哪一种回复？",
         {
-            "support": ("支持", "你表示相信这个说法"),
-            "deny": ("否认", "你表示这个说法不对"),
-            "query": ("质疑", "你询问证据或真假"),
-            "comment": ("评论", "你只发表感想，不判断真假"),
+            "comment": ("评论", "开玩笑、抒发感受或随口一说"),
+            "query": ("质疑", "询问证据或真假"),
+            "deny": ("否认", "说这条消息不对"),
+            "support": ("支持", "相信这条消息"),
         },
     ),
     (BEHAVIOUR, "en"): Known(
         "What do you do with the post?",
         {
-            "share": ("share", "you pass it on without a word of your own"),
-            "comment": ("comment", "you write something of your own"),
+            "comment": ("comment", "write something of your own"),
+            "share": ("share", "pass it on without a word of your own"),
         },
         silent=("share",),
     ),
     (BEHAVIOUR, "zh"): Known(
         "你会怎么处理这条消息？",
-        {"share": ("转发", "直接转发，不写自己的话"), "comment": ("评论", "写下自己的话")},
+        {"comment": ("评论", "写下自己的话"), "share": ("转发", "直接转发，不写自己的话")},
         silent=("share",),
     ),
 }
@@ -117,6 +119,7 @@ def space_of(
         words={label: word for label, (word, _) in options.items()},
         meanings={label: meaning for label, (_, meaning) in options.items()},
         question=known.question if known else "",
+        letters=True,
     )
     if not texts:
         return choice

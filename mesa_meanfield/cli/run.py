@@ -21,12 +21,12 @@ from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cli.output import print_json, print_lines, print_table, progress
 from mesa_meanfield.data import Cascade, cut
-from mesa_meanfield.errors import DataError
+from mesa_meanfield.errors import BackendError, DataError
 from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
 from mesa_meanfield.evaluation.plots import trend
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.prompts import LANGUAGES, Prompts
-from mesa_meanfield.protocols import Backend, Summarizer
+from mesa_meanfield.protocols import Backend, Request, Sampling, Summarizer
 from mesa_meanfield.store import RunDirectory, check_free
 from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
 from mesa_meanfield_models.cascade.model import CascadeModel
@@ -119,6 +119,8 @@ def _prepare(given: argparse.Namespace) -> _Job:
     with progress(f"Backend {given.backend}"):
         adapter = None if given.adapter == "none" else given.adapter
         backend = load_backend(given.backend, batch=given.batch, adapter=adapter)
+        if given.backend.startswith("http"):
+            _probe(backend)
     space = space_of(dimension, labels, language, texts=given.texts)
     model = CascadeModel(
         cascade,
@@ -202,6 +204,17 @@ def _pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Casca
         raise DataError(f"{source}: no cascade has any action; nothing to simulate")
     some = ", ".join(cascade.id for cascade in cascades[:20]) + (", ..." if len(cascades) > 20 else "")
     raise DataError(f"{source}: there is no cascade {wanted!r}; there are {some}")
+
+
+def _probe(backend: Backend) -> None:
+    """Ask a server one short thing, so that one that is down or refuses is told before anything is written.
+
+    Raises:
+        BackendError: It does not answer, or not as it should.
+    """
+    failure = backend.generate([Request("", "Say yes.", sampling=Sampling(max_tokens=1))])[0].failure
+    if failure is not None:
+        raise BackendError(failure)
 
 
 def _summarizer(name: str, backend: Backend, prompts: Prompts) -> Summarizer:
