@@ -6,6 +6,7 @@ writes a text that fits it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from string import ascii_uppercase
@@ -54,7 +55,7 @@ class Choice:
         for name, known in (("words", self.words), ("meanings", self.meanings)):
             if unknown := set(known) - set(self.options):
                 raise ValueError(f"{name} names {sorted(unknown)}, which are not among the labels {self.options}")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
         if self.letters and len(self.options) > len(ascii_uppercase):
             raise ValueError(
@@ -96,7 +97,7 @@ class Choice:
             ReplyError: They are not all numbers, or all labels are impossible.
         """
         scaled = np.asarray(log_probabilities, dtype=np.float64) / self.temperature
-        if np.isnan(scaled).any() or not np.isfinite(scaled.max()):
+        if not np.isfinite(scaled.max()):  # one NaN makes it NaN, too
             raise ReplyError(f"The model gave no probability to any of {', '.join(self.options)}")
         weights = np.exp(scaled - scaled.max())
         return {label: float(p) for label, p in zip(self.options, weights / weights.sum(), strict=True)}
@@ -116,6 +117,10 @@ class Choice:
         Raises:
             ReplyError: The reply begins with neither of any label.
         """
+        for exact in (self.answer, self.word):
+            for label in self.options:
+                if reply.strip() == exact(label):
+                    return label
         said = reply.strip().strip("\"'“”‘’*`(").casefold()
         named = [
             (len(name), label)
@@ -132,7 +137,8 @@ class Choice:
 
 def _begins_with(said: str, word: str) -> bool:
     rest = said[len(word) : len(word) + 1]
-    return said.startswith(word) and not (rest.isalnum() and rest.isascii() and word.isascii())
+    # Chinese is written without blanks between words, so there a word may go on.
+    return said.startswith(word) and not (rest.isalnum() and unicodedata.east_asian_width(rest) not in "WF")
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,11 @@ class FreeText:
             ReplyError: Nothing was written, or ``label_of`` gave a label outside ``options``.
         """
         said = reply.strip()
-        if len(said) > 1 and said[0] + said[-1] in ('""', "“”", "''", "「」"):
+        if (
+            len(said) > 1
+            and said[0] + said[-1] in ('""', "“”", "''", "「」")
+            and not set(said[1:-1]) & {said[0], said[-1]}
+        ):
             said = said[1:-1].strip()
         if not said:
             raise ReplyError("The reply is empty")

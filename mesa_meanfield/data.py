@@ -10,10 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import AwareDatetime
 
 Counts = Mapping[str, Mapping[str, int]]
 """Exact counts: dimension -> label -> how often."""
@@ -151,7 +152,7 @@ def normalise(counts: Mapping[str, float]) -> dict[str, float]:
 
 
 def _numbers(before: Numbers | None, decisions: Iterable[Decision]) -> Numbers | None:
-    values = [d.value for d in decisions if isinstance(d.value, int | float) and not isinstance(d.value, bool)]
+    values = [float(d.value) for d in decisions if isinstance(d.value, Real) and not isinstance(d.value, bool)]
     if not values:
         return before
     size, mean = (before.size, before.mean) if before else (0, 0.0)
@@ -186,7 +187,7 @@ class Profile:
     statuses: int | None = None
     verified: bool | None = None
     gender: str | None = None
-    created: datetime | None = None
+    created: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class Action:
     __pydantic_config__: ClassVar = _STRICT
     id: str
     parent: str | None
-    time: datetime
+    time: AwareDatetime
     author: Profile
     text: str
     labels: dict[str, str] = field(default_factory=dict)
@@ -232,7 +233,7 @@ class Topic:
     __pydantic_config__: ClassVar = _STRICT
     author: Profile
     text: str
-    time: datetime
+    time: AwareDatetime
     label: dict[str, str | bool | None] = field(default_factory=dict)
 
 

@@ -249,7 +249,7 @@ class RulePolicy:
             return Decision()
         if isinstance(said, Decision):
             return said
-        if isinstance(said, int | float):
+        if not isinstance(said, str):
             return Decision(value=said, seed=turn.seed)
         space = turn.actions or self.actions
         if space is None or space.choice is None:

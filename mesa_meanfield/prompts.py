@@ -123,6 +123,8 @@ class Prompts:
     def _template(self, name: str) -> jinja2.Template:
         try:
             return self._environment.get_template(f"{name}.j2")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}.j2: a template must be UTF-8: {error}") from error
         except jinja2.TemplateSyntaxError as error:
             raise DataError(f"{error.filename}: line {error.lineno}: {error.message}") from error
 
@@ -130,7 +132,7 @@ class Prompts:
         template = self._template(name)
         try:
             return template.render(known).strip()
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise DataError(f"{template.filename}: {error}; it may use {', '.join(sorted(known))}") from error
 
 

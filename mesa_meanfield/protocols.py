@@ -35,7 +35,7 @@ class Sampling:
     """Strings that end the text; they are not part of it."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.temperature <= 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        if self.max_tokens < 1 or not self.temperature > 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ValueError(
                 f"max_tokens >= 1, temperature > 0, 0 < top_p <= 1 and top_k >= 0 are needed, got {self}"
             )

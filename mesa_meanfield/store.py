@@ -7,6 +7,7 @@ never taken for a whole one. Each tick is appended at once: what stands there is
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -35,10 +36,10 @@ class RunDirectory:
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], *, dimension: str | None = None) -> None:
         self.path = Path(path)
+        check_free(self.path)
         self.partial = _partial(self.path)
         """Where the files are until the run is over."""
         self._dimension = dimension
-        check_free(self.path)
         try:
             self.partial.mkdir(parents=True)
         except OSError as error:
@@ -98,15 +99,28 @@ class RunDirectory:
         return None if dimension is None else by_dimension.get(dimension)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = "".join(json_text(row) + "\n" for row in rows)
         with (self.partial / name).open("ab", buffering=0) as file:  # one write per tick
             file.write(lines.encode())
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+        text = json_text(values, indent=2) + "\n"
         part = self.partial / f"{name}.partial"
         part.write_text(text, encoding="utf-8")
         os.replace(part, self.partial / name)
+
+
+def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """JSON in which a number that is infinite or none at all is null, since JSON knows no other way."""
+
+    def finite(value: object) -> object:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        if isinstance(value, Mapping):
+            return {key: finite(one) for key, one in value.items()}
+        return [finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(finite(values), ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def check_free(path: Path) -> None:
@@ -115,7 +129,7 @@ def check_free(path: Path) -> None:
     Raises:
         DataError: A run stands there, or one that did not end.
     """
-    if path.exists():
+    if path.exists() or not path.name:
         raise DataError(f"{path} is there already; choose another --out, nothing is overwritten")
     if _partial(path).exists():
         raise DataError(f"{_partial(path)} holds an unfinished run; remove it or choose another --out")

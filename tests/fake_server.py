@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from mesa_meanfield.seeds import derive, unit
 
 OPENAI_FIELDS = frozenset(
-    "model messages max_tokens temperature top_p seed stop logprobs top_logprobs frequency_penalty".split()
+    ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs", "top_logprobs")
 )
 """What a strict server takes; it refuses anything else."""
 DROPPED = 0
@@ -106,13 +108,13 @@ class FakeServer:
             protocol_version = "HTTP/1.1"
             wbufsize = -1  # head and body in one packet: two would wait for each other
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 fake.models_asked += 1
                 fake.keys.append(self.headers.get("Authorization"))
                 refusal = fake.refusal(self.headers, None)
                 self.send(*(refusal or (200, {"data": [{"id": model} for model in fake.models]})))
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with fake.under_way(body, self.headers) as refusal:
                     delay = fake.latency(body) if callable(fake.latency) else fake.latency
@@ -139,10 +141,9 @@ class FakeServer:
 
         return Handler
 
-    def under_way(self, body: Body, headers: Any) -> _UnderWay:
-        return _UnderWay(self, body, headers)
-
-    def enter(self, body: Body, headers: Any) -> tuple[int, Any] | None:
+    @contextmanager
+    def under_way(self, body: Body, headers: Any) -> Iterator[tuple[int, Any] | None]:
+        """Counts a request as under way, and says how it is refused, if it is."""
         with self._lock:
             self._under_way += 1
             self.at_once = max(self.at_once, self._under_way)
@@ -150,13 +151,14 @@ class FakeServer:
             self.keys.append(headers.get("Authorization"))
             self.times.append(time.monotonic())
             scripted = self.statuses.pop(0) if self.statuses else None
-        if scripted is not None:
-            return scripted, self.refused(f"scripted {scripted}", headers, body)
-        return self.refusal(headers, body)
-
-    def leave(self) -> None:
-        with self._lock:
-            self._under_way -= 1
+        try:
+            if scripted is not None:
+                yield scripted, self.refused(f"scripted {scripted}", headers, body)
+            else:
+                yield self.refusal(headers, body)
+        finally:
+            with self._lock:
+                self._under_way -= 1
 
     def refusal(self, headers: Any, body: Body | None) -> tuple[int, Any] | None:
         if self.key is not None and headers.get("Authorization") != f"Bearer {self.key}":
@@ -183,7 +185,7 @@ class FakeServer:
         said = self.reply(body) if self.reply is not None else None
         if said is not None and not isinstance(said, str):
             return said
-        seed = derive(body["messages"], body.get("seed"))
+        seed = derive(_plain(body), body.get("seed"))
         text = said if said is not None else " ".join(self._word(seed, i) for i in range(seed % 30 + 1))
         words = text.split(" ")
         written = words[: body["max_tokens"]]
@@ -202,7 +204,7 @@ class FakeServer:
 
     def _top(self, body: Body) -> list[dict[str, Any]]:
         """A distribution over the words that the messages alone decide."""
-        weights = {word: 0.1 + unit(derive(body["messages"]), word) for word in self.words}
+        weights = {word: 0.1 + unit(derive(_plain(body)), word) for word in self.words}
         total = 1.1 * math.fsum(weights.values())  # the rest is for what nobody lists
         top = [
             {"token": word, "logprob": math.log(weight / total), "bytes": list(word.encode())}
@@ -211,17 +213,8 @@ class FakeServer:
         return sorted(top, key=lambda entry: -entry["logprob"])
 
 
-class _UnderWay:
-    """Counts one request as under way, and says at once whether it is refused."""
-
-    def __init__(self, fake: FakeServer, body: Body, headers: Any) -> None:
-        self.fake, self.body, self.headers = fake, body, headers
-
-    def __enter__(self) -> tuple[int, Any] | None:
-        return self.fake.enter(self.body, self.headers)
-
-    def __exit__(self, *_: object) -> None:
-        self.fake.leave()
+def _plain(body: Body) -> str:
+    return json.dumps(body["messages"])  # ASCII, so that half an emoji can be hashed
 
 
 class _Server(ThreadingHTTPServer):
@@ -244,11 +237,11 @@ class _Server(ThreadingHTTPServer):
 
     def hang_up(self) -> None:
         """Wake the threads that wait for a client's next request."""
-        for connection in list(self._open):
-            try:
+        for connection in self._open.copy():
+            with suppress(OSError):  # closed in this moment
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # closed in this moment
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no error here."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)

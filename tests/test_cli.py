@@ -138,6 +138,7 @@ BAD = {
     "batch": (["--batch", "0"], "batch must be at least 1"),
     "dimension": (["--dimension", "mood"], "Dimension 'mood' has 0 labels"),
     "missing train": (["--train", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+    "small train": (["--train", "SMALL"], "no training cascade has 15 actions"),
     "prompts": (["--prompts", "nowhere"], "nowhere: no template found there"),
 }
 
@@ -145,6 +146,8 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_status_2_and_no_run_directory(capsys, data, tmp_path, case):
     arguments, message = BAD[case]
+    write_cascades(tmp_path / "small.jsonl", [cascade(3)])
+    arguments = [str(tmp_path / "small.jsonl") if a == "SMALL" else a for a in arguments]
     if any(word in " ".join(arguments) for word in ("hf:", "gguf")):
         pytest.importorskip("torch", reason="optional: local models need torch")
     given = arguments if "--data" in arguments else ["--data", str(data), *arguments]
@@ -166,6 +169,11 @@ def test_wrong_use_is_one_line_and_status_2(capsys, arguments):
         main(arguments)
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_dollar_in_an_id_is_no_formula(capsys, tmp_path):
+    write_cascades(tmp_path / "d.jsonl", [cascade(12, key="x$\\frac$ 桥")])
+    assert run(capsys, "--data", tmp_path / "d.jsonl", "--out", tmp_path / "r")[0] == 0
 
 
 def test_a_broken_line_is_told_by_file_line_and_field(capsys, data, tmp_path):

@@ -88,7 +88,7 @@ def test_without_training_data_the_rivals_are_uniform_and_persistence_towards_it
 
 def test_training_data_give_the_prior_the_strength_and_the_noise_floor():
     train = [cascade(40, ["support", "support", "support", "deny"], key="t")]
-    found = compare(HALF, [exact(0.5)], "stance", LABELS, train=train, warm_up=0.5)
+    found = compare(HALF, [exact(0.5)], "stance", LABELS, trained=rivals.train(train, "stance", LABELS, warm_up=0.5))
     shares = {rival.name: rival.shares for rival in found.rivals}
     prior = {"support": 30.5 / 41, "deny": 10.5 / 41}
     assert list(shares) == ["uniform", "prior", "persistence_shrunk"]
@@ -101,8 +101,8 @@ def test_training_data_give_the_prior_the_strength_and_the_noise_floor():
 
 def test_no_rival_sees_the_roll_out():
     other = replace(HALF, roll_out=(tuple(action(f"b{i}", "deny") for i in range(4)),))
-    for train in ((), [cascade(40, LABELS, key="t")]):
-        first, second = (compare(parts, [exact(0.5)], "stance", LABELS, train=train) for parts in (HALF, other))
+    for trained in (None, rivals.train([cascade(40, LABELS, key="t")], "stance", LABELS)):
+        first, second = (compare(parts, [exact(0.5)], "stance", LABELS, trained=trained) for parts in (HALF, other))
         assert [rival.shares for rival in first.rivals] == [rival.shares for rival in second.rivals]
         assert first.real != second.real
 

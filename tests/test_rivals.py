@@ -1,6 +1,7 @@
 import pytest
 from worlds import action, cascade
 
+from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation import rivals
 
 LABELS = ("support", "deny")
@@ -56,6 +57,8 @@ def test_the_fitted_strength_is_the_one_that_was_planted():
     assert strength([halves(20, 15)]) == pytest.approx(20, rel=0.01)
     # The mirror image asks for the same.
     assert strength([halves(20, 15), halves(0, 5)]) == pytest.approx(20, rel=0.01)
+    # One guess for two roll-outs: the mean of KL(real || guess) is least at their mean, (.95 + .55) / 2.
+    assert strength([halves(20, 19), halves(20, 11)]) == pytest.approx(20, rel=0.01)
 
 
 def test_a_telling_warm_up_gets_a_small_strength_and_an_idle_one_a_large():
@@ -72,5 +75,5 @@ def test_small_cascades_and_those_without_labels_do_not_take_part():
 
 
 def test_a_fit_without_any_large_cascade_is_an_error():
-    with pytest.raises(ValueError, match="No training cascade has 15 actions with a label of stance"):
+    with pytest.raises(DataError, match="no training cascade has 15 actions and labels of 'stance'"):
         strength([cascade(14, LABELS), cascade(40, [None])])

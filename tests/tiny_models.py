@@ -20,6 +20,8 @@ from mesa_meanfield.protocols import Request
 KINDS = ("llama", "qwen2", "gemma", "gpt_neox")
 """Two with a ChatML template, one whose template knows no system message, and one without any template."""
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|pad|>"
+HEADER = "<|header|>"
+"""A special token without a role, as most chat models have: in no list but that of the added tokens."""
 CONTEXT = 192
 """How many tokens every model takes."""
 
@@ -59,6 +61,7 @@ def tokenizer(kind: str) -> Any:
         show_progress=False,
     )
     core.train_from_iterator(_TEXT.splitlines(), trainer)
+    core.add_special_tokens([HEADER])
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token=END,

@@ -93,6 +93,7 @@ class ServerBackend:
             backoff=backoff,
         )
         self._model = model
+        self._pool = ThreadPoolExecutor(concurrency, "mesa-meanfield-server")
         self._concurrency = concurrency
         self._usage = Usage()
         self._scores: bool | None = None  # whether it gives log-probabilities, once that is known
@@ -106,7 +107,9 @@ class ServerBackend:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Wait for what is under way, and close all connections."""
+        # In this order: a connection that is opened behind the client's back is never closed.
+        self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
     @property
@@ -218,10 +221,9 @@ class ServerBackend:
         silent = 0  # requests in a row that nothing answered
         stop = threading.Event()
         finished: SimpleQueue[Future[Answer]] = SimpleQueue()
-        pool = ThreadPoolExecutor(min(self._concurrency, total))
+        asked = zip(bodies, requests, strict=True)
+        indices = {self._pool.submit(self._ask, body, r.seed, stop): i for i, (body, r) in enumerate(asked)}
         try:
-            asked = zip(bodies, requests, strict=True)
-            indices = {pool.submit(self._ask, body, r.seed, stop): i for i, (body, r) in enumerate(asked)}
             for future in indices:
                 future.add_done_callback(finished.put)
             while len(answers) < total:
@@ -242,7 +244,8 @@ class ServerBackend:
                 report(what, len(answers), total)
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)  # those under way may finish; nobody waits for them
+            for future in indices:  # after an error: those under way may finish, and nobody waits for them
+                future.cancel()
             self._count(Usage(seconds=time.perf_counter() - start))
         # A batch may hold one bad request only (asked again, say), so an earlier success speaks for the server.
         alike = len(refusals) == total and len({refusal.status for refusal in refusals}) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,13 +23,16 @@ def iter_cascades(file: str | Path) -> Iterator[Cascade]:
     Raises:
         DataError: The file is missing or a line is no cascade; says file, line and field.
     """
-    path = Path(file)
-    number = 0
+    return (cascade for _, cascade in _numbered(Path(file)))
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, Cascade]]:
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line  # some editors write one
                 if line.strip():
-                    yield _read_line(line, f"{path} line {number}")
+                    yield number, _read_line(line, f"{path} line {number}")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}; give a JSON Lines file") from error
 
@@ -38,20 +43,22 @@ def read_cascades(file: str | Path) -> list[Cascade]:
     Raises:
         DataError: The file is missing or empty, a line is no cascade, or two have the same id.
     """
-    cascades = list(iter_cascades(file))
+    cascades: dict[str, Cascade] = {}
+    for number, cascade in _numbered(Path(file)):
+        if cascade.id in cascades:
+            raise DataError(
+                f"{file} line {number}: the cascade id {cascade.id!r} stands there twice; ids must differ"
+            )
+        cascades[cascade.id] = cascade
     if not cascades:
         raise DataError(f"{file}: holds no cascade; expected one JSON object per line")
-    seen: set[str] = set()
-    for cascade in cascades:
-        if cascade.id in seen:
-            raise DataError(f"{file}: the cascade id {cascade.id!r} stands there twice; ids must differ")
-        seen.add(cascade.id)
-    return cascades
+    return list(cascades.values())
 
 
 def write_cascades(file: str | Path, cascades: Iterable[Cascade]) -> None:
     """Write cascades, replacing the file at once: a kill leaves the old one or the whole new one."""
     path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.partial")
     with part.open("w", encoding="utf-8") as lines:
         for cascade in cascades:
@@ -80,5 +87,6 @@ def _read_line(line: bytes, where: str) -> Cascade:
         first = error.errors(include_url=False, include_input=False)[0]
         field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{where}: {f'{field}: ' if field else ''}{message}{more}") from None
+        message = re.sub(r" at line 1 column \d+$", "", first["msg"].removeprefix("Value error, "))
+        said = f"{where}: {f'{field}: ' if field else ''}{message}{more}"
+        raise DataError("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in said)) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mesa_meanfield.progress import watching
+from mesa_meanfield.store import json_text
 
 Advance = Callable[[str], None]
 """Takes what has just been done, and counts it as one step."""
@@ -82,7 +82,7 @@ def _lines(title: str, total: int | None) -> Iterator[Advance]:
 
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(values, ensure_ascii=False))  # noqa: T201
+    print(json_text(values))  # noqa: T201
 
 
 def print_lines(*lines: str) -> None:

@@ -24,6 +24,8 @@ from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.errors import BackendError, DataError
 from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
 from mesa_meanfield.evaluation.plots import trend
+from mesa_meanfield.evaluation.rivals import Trained
+from mesa_meanfield.evaluation.rivals import train as train_rivals
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.prompts import LANGUAGES, Prompts
 from mesa_meanfield.protocols import Backend, Request, Sampling, Summarizer
@@ -90,7 +92,7 @@ class _Job:
 
     cascade: Cascade
     source: str
-    train: Sequence[Cascade]
+    trained: Trained | None
     dimension: str
     labels: tuple[str, ...]
     backend: Backend
@@ -112,6 +114,10 @@ def _prepare(given: argparse.Namespace) -> _Job:
         real_counts(cut(cascade, given.warm_up, given.per_tick, given.agents), dimension, labels)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
+    try:
+        trained = train_rivals(train, dimension, labels, warm_up=given.warm_up) if train else None
+    except DataError as error:
+        raise DataError(f"--train {', '.join(map(str, given.train))}: {error}") from None
     language = cascade.language if cascade.language in LANGUAGES else "en"
     prompts = Prompts(language, given.prompts)
     if given.out is not None:
@@ -132,7 +138,7 @@ def _prepare(given: argparse.Namespace) -> _Job:
         agents=given.agents,
         rng=given.seed,
     )
-    return _Job(cascade, source, train, dimension, labels, backend, model)
+    return _Job(cascade, source, trained, dimension, labels, backend, model)
 
 
 def _simulate(job: _Job, directory: RunDirectory) -> None:
@@ -153,8 +159,7 @@ def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> 
         job.dimension,
         job.labels,
         name=given.summarizer,
-        train=job.train,
-        warm_up=given.warm_up,
+        trained=job.trained,
     )
     trend(
         directory.partial / "trend.png",

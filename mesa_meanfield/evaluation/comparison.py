@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesa_meanfield.cascades.dimensions import counts_of, label_of
-from mesa_meanfield.data import Action, Cascade, Cut, normalise
+from mesa_meanfield.data import Action, Cut, normalise
 from mesa_meanfield.errors import DataError, ReplyError
 from mesa_meanfield.evaluation import rivals
 from mesa_meanfield.evaluation.metrics import js, kl, mean_shares, noise_floor, smoothed
@@ -58,8 +58,7 @@ def compare(
     labels: Sequence[str],
     *,
     name: str = "simulated",
-    train: Sequence[Cascade] = (),
-    warm_up: float = 0.3,
+    trained: rivals.Trained | None = None,
 ) -> Comparison:
     """Compare a roll-out with the record.
 
@@ -69,8 +68,7 @@ def compare(
         dimension: What is compared.
         labels: All its labels.
         name: Of the simulation.
-        train: Other recorded cascades, for the prior and the fitted strength.
-        warm_up: As the cascade was cut.
+        trained: What the rivals know from training cascades; without it they shrink to uniform.
 
     Raises:
         DataError: There is nothing to compare.
@@ -81,9 +79,8 @@ def compare(
     warm_up_counts = counts_of((action for tick in cut.warm_up for action in tick), dimension, labels)
     even = rivals.uniform(labels)
     guesses = {"uniform": even}
-    if train:
-        known = rivals.prior(train, dimension, labels)
-        strength = rivals.fit_strength(train, dimension, labels, known, warm_up=warm_up)
+    if trained is not None:
+        known, strength = trained.prior, trained.strength
         guesses["prior"] = known
     else:
         known, strength = even, rivals.UNTRAINED_STRENGTH * len(labels)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mesa_meanfield.cascades.dimensions import label_of
 from mesa_meanfield.data import Action
@@ -66,9 +70,16 @@ def trend(
     figure.suptitle(title, fontsize=11)
     figure.supxlabel("actions so far", fontsize=10)
     figure.supylabel(f"share of all actions so far ({dimension})", fontsize=10)
-    figure.savefig(file, dpi=130, format="png")
+    families = [*matplotlib.rcParams["font.family"], *(f for f in _CJK if f in font_manager.get_font_names())]
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar sign in somebody's text is a dollar sign
+        text.set_fontfamily(families)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # this machine has no font for it
+        figure.savefig(file, dpi=130, format="png")
 
 
+_CJK = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
 _BESIDE = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from scipy.optimize import minimize_scalar
 
 from mesa_meanfield.cascades.dimensions import counts_of
 from mesa_meanfield.data import Cascade, cut, normalise
+from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.metrics import kl
 
 Counts = Mapping[str, int]
@@ -43,6 +45,25 @@ def persistence_shrunk(warm_up: Counts, prior: Shares, strength: float) -> dict[
     return normalise({label: count + strength * prior[label] for label, count in warm_up.items()})
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What the rivals know from training cascades."""
+
+    prior: dict[str, float]
+    strength: float
+    """How many actions of the prior the warm-up is shrunk with."""
+
+
+def train(cascades: Sequence[Cascade], dimension: str, labels: Sequence[str], *, warm_up: float = 0.3) -> Trained:
+    """The prior of training cascades, and the strength that fits them best.
+
+    Raises:
+        DataError: No training cascade is large enough.
+    """
+    known = prior(cascades, dimension, labels)
+    return Trained(known, fit_strength(cascades, dimension, labels, known, warm_up=warm_up))
+
+
 def fit_strength(
     train: Iterable[Cascade],
     dimension: str,
@@ -66,7 +87,7 @@ def fit_strength(
         Between 0.5 and 500 actions.
 
     Raises:
-        ValueError: No training cascade is large enough.
+        DataError: No training cascade is large enough.
     """
     pairs: list[tuple[dict[str, int], dict[str, float]]] = []
     for cascade in train:
@@ -78,7 +99,7 @@ def fit_strength(
         if len(cascade.actions) >= min_actions and any(rest.values()):
             pairs.append((first, normalise(rest)))
     if not pairs:
-        raise ValueError(f"No training cascade has {min_actions} actions with a label of {dimension}")
+        raise DataError(f"no training cascade has {min_actions} actions and labels of {dimension!r} to fit on")
 
     def loss(log_strength: float) -> float:
         strength = math.exp(log_strength)

