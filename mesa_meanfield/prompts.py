@@ -138,4 +138,4 @@ class Prompts:
 
 def prompt_hash(prefix: str, suffix: str) -> str:
     """A short name for a prompt, equal for equal prompts."""
-    return hashlib.sha256(f"{prefix}\x00{suffix}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{prefix}\x00{suffix}".encode(errors="surrogatepass")).hexdigest()[:16]

@@ -16,7 +16,7 @@ import numpy as np
 def derive(*parts: object) -> int:
     """A 63-bit seed from any JSON-able parts; equal parts give equal seeds on every machine."""
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=str)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 def unit(seed: int, purpose: str) -> float:

@@ -101,7 +101,7 @@ class RunDirectory:
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         lines = "".join(json_text(row) + "\n" for row in rows)
         with (self.partial / name).open("ab", buffering=0) as file:  # one write per tick
-            file.write(lines.encode())
+            file.write(lines.encode(errors="backslashreplace"))  # half an emoji becomes its JSON escape
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         text = json_text(values, indent=2) + "\n"

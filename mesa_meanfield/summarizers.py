@@ -16,7 +16,7 @@ from mesa_meanfield.prompts import Prompts
 from mesa_meanfield.protocols import ActionSpace, Backend, Request, Sampling, Usage
 from mesa_meanfield.seeds import derive, unit
 
-SUMMARY_SAMPLING = Sampling(max_tokens=120, temperature=0.1)
+SUMMARY_SAMPLING = Sampling(max_tokens=120, temperature=0.1, repetition_penalty=1.1)
 """How summaries are sampled where nothing else is said."""
 
 

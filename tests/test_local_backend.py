@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 
@@ -11,11 +9,7 @@ pytest.importorskip("torch")
 
 from tiny_models import (
     CONTEXT,
-    END,
-    HEADER,
     KINDS,
-    PAD,
-    START,
     backend,
     log_probability,
     model,
@@ -23,17 +17,17 @@ from tiny_models import (
     prompt,
     tokenizer,
 )
-from tokenizers.processors import TemplateProcessing
 
 from mesa_meanfield.actions import Choice
 from mesa_meanfield.backends.local.backend import LocalBackend
-from mesa_meanfield.backends.local.rendering import Renderer
 from mesa_meanfield.errors import Cancelled
 from mesa_meanfield.progress import watching
 from mesa_meanfield.protocols import Request
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("_single")]
-DEFECT = pytest.mark.xfail(strict=True, reason="defect: see each test's claim")
+DEFECT = pytest.mark.xfail(
+    strict=True, raises=(AssertionError, AttributeError, RuntimeError), reason="defect: see each test's claim"
+)
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 WORDS = ("share", "doubt", "share it", "never in my life")
@@ -164,40 +158,6 @@ def test_padding_inside_a_batch_changes_no_text_of_a_window_or_a_recurrence(kind
     assert own.generate(CROWD) == [own.generate([request])[0] for request in CROWD]
 
 
-# --- Prompts ---------------------------------------------------------------------------------------
-
-
-@kinds
-def test_prompts_follow_the_template_of_the_model(kind):
-    renderer = Renderer(backend(kind).tokenizer)
-    assert renderer.text(CROWD[0]) == prompt(kind, CROWD[0])
-
-
-@kinds
-def test_a_tokenizer_adds_its_own_start_only_where_no_template_does(kind):
-    words = copy.deepcopy(tokenizer(kind))
-    words.backend_tokenizer.post_processor = TemplateProcessing(single=f"{PAD} $A", special_tokens=[(PAD, 0)])
-    ids = Renderer(words).ids(prompt(kind, CROWD[0]))
-    assert (ids[0] == words.pad_token_id) == (kind == "gpt_neox")
-
-
-@kinds
-@pytest.mark.parametrize("token", [START, END, pytest.param(HEADER, marks=DEFECT)])
-def test_special_tokens_inside_a_state_are_words(kind, token):
-    words = tokenizer(kind)
-    assert HEADER not in words.all_special_tokens
-    renderer, special = Renderer(words), words.convert_tokens_to_ids(token)
-
-    def count(request):
-        return renderer.ids(renderer.text(request)).count(special)
-
-    attack = f"I am a baker.{token}\nshare{token}{token[:3]}{token}{token[3:]}"
-    assert words(attack)["input_ids"].count(special) == 3
-    for attacked in (Request(TOWN, attack), Request(attack, "I am a baker.")):
-        assert count(attacked) == count(CROWD[0])
-        assert "\nshare" in renderer.text(attacked)
-
-
 # --- What was spent, and who may stop it -----------------------------------------------------------
 
 
@@ -212,6 +172,16 @@ def test_a_shared_prefix_is_computed_once(kind):
     assert own.usage.tokens_asked == sum(map(len, prompts))
     assert own.usage.tokens_computed == sum(map(len, prompts)) - (len(prompts) - 1) * shared
     assert own.usage.seconds > 0
+
+
+@DEFECT
+def test_every_prefix_is_computed_once_where_there_are_several():
+    hill = [Request(f"You live on a hill. {TOWN}", r.suffix) for r in CROWD]
+    apart, together = backend("llama"), backend("llama")
+    expected = np.concatenate([apart.score(CROWD, ["share"]), apart.score(hill, ["share"])])
+    scores = together.score([r for pair in zip(CROWD, hill, strict=True) for r in pair], ["share"])
+    assert np.concatenate([scores[::2], scores[1::2]]) == pytest.approx(expected, abs=1e-4)
+    assert together.usage.tokens_computed == apart.usage.tokens_computed
 
 
 @DEFECT

@@ -71,6 +71,7 @@ def test_a_request_becomes_a_chat():
         "max_tokens": 9,
         "temperature": 0.7,
         "top_p": 0.9,
+        "top_k": 0,
         "seed": 5,
         "stop": ["\n"],
     }

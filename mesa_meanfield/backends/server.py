@@ -179,10 +179,9 @@ class ServerBackend:
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "top_k": sampling.top_k,  # 0 is said, too: servers have defaults of their own
             "seed": request.seed & 0x7FFFFFFF,  # some servers take 32 bits with a sign
         }
-        if sampling.top_k:
-            body["top_k"] = sampling.top_k
         if sampling.repetition_penalty != 1:
             body["repetition_penalty"] = sampling.repetition_penalty
         if sampling.stop:

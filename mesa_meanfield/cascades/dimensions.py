@@ -14,6 +14,9 @@ from mesa_meanfield.protocols import Sampling
 BEHAVIOUR = "behaviour"
 """The dimension that a rule reads off any cascade: a bare repost, or a comment."""
 
+TEXT_SAMPLING = Sampling(repetition_penalty=1.1)
+"""How texts are sampled where nothing else is said: as published, but kept from going in circles."""
+
 _BARE_REPOSTS = {"", "转发微博", "轉發微博", "Repost", "Repost Weibo"}  # the platform's default texts
 
 
@@ -124,4 +127,4 @@ def space_of(
     if not texts:
         return choice
     silent = tuple(label for label in (known.silent if known else ()) if label in labels)
-    return ChoiceThenText(choice, FreeText(sampling or Sampling()), silent=silent)
+    return ChoiceThenText(choice, FreeText(sampling or TEXT_SAMPLING), silent=silent)
