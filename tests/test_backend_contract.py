@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_server import FakeServer
 
+from mesa_meanfield.backends.load import load_backend
 from mesa_meanfield.backends.scripted import ScriptedBackend
 from mesa_meanfield.backends.server import ServerBackend
 from mesa_meanfield.errors import Cancelled
@@ -30,15 +31,35 @@ def server() -> Iterator[ServerBackend]:
         yield backend
 
 
+def tiny() -> AbstractContextManager[Backend]:
+    tiny_models = pytest.importorskip("tiny_models", reason="optional: local models need torch")
+    return nullcontext(tiny_models.backend("llama"))
+
+
+def embedded() -> AbstractContextManager[Backend]:
+    return nullcontext(load_backend("embedded", batch=3))
+
+
 BACKENDS: dict[str, Callable[[], AbstractContextManager[Backend]]] = {
     "scripted": lambda: nullcontext(ScriptedBackend()),
     "server": server,
+    "local-tiny": tiny,
+    "embedded": embedded,
 }
 """Name -> a fresh backend. A further one is a line here and a param, with its marks, below."""
 
 
-@pytest.fixture(params=["scripted", "server"])
+@pytest.fixture(
+    params=[
+        "scripted",
+        "server",
+        pytest.param("local-tiny", marks=pytest.mark.torch),
+        pytest.param("embedded", marks=pytest.mark.model),
+    ]
+)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    if request.param == "embedded":
+        request.getfixturevalue("embedded_model")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("MESA_MEANFIELD_API_KEY", SECRET)
     with BACKENDS[request.param]() as backend:

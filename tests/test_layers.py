@@ -17,8 +17,8 @@ FLOORS = [
     {"actions", "activation", "prompts"},
     {"evaluation.metrics", "evaluation", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas"},
     {"backends", "backends.scripted", "backends.server", "backends.http", "backends.load", "backends.local",
-     "backends.local.backend", "backends.local.rendering", "backends.local.sampling", "backends.local.loading",
-     "backends.local.embedded"},
+     "backends.local.backend", "backends.local.caches", "backends.local.rendering", "backends.local.sampling",
+     "backends.local.loading", "backends.local.embedded"},
     {"policy", "summarizers"},
     {"scheduler", "agents"},
     {"store", "evaluation.rivals", "evaluation.comparison", "evaluation.plots"},
@@ -29,7 +29,7 @@ FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in mod
 MAY_IMPORT = {
     "mesa": {"scheduler", "agents", "models"},
     "torch": {"backends.local.backend", "backends.local.sampling", "backends.local.loading"},
-    "transformers": {"backends.local.loading"},
+    "transformers": {"backends.local.loading", "backends.local.caches"},
 }
 
 

@@ -25,7 +25,6 @@ from mesa_meanfield.errors import BackendError
 from mesa_meanfield.protocols import Request, Sampling
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("_single")]
-DEFECT = pytest.mark.xfail(strict=True, reason="defect: loads with random weights, or raises no BackendError")
 
 WORDS = ("share", "doubt it")
 CROWD = [Request("You live by the sea.", state, 1, Sampling(max_tokens=8)) for state in ("I am a baker.", "I fish.")]
@@ -212,7 +211,6 @@ def test_without_the_local_extra_its_name_is_told(spec, library):
 # --- What is spoilt --------------------------------------------------------------------------------
 
 
-@DEFECT
 def test_a_model_without_all_its_weights_is_refused(copied):
     weights = load_file(copied / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
@@ -220,7 +218,6 @@ def test_a_model_without_all_its_weights_is_refused(copied):
     assert "up_proj" in refusal(f"hf:{copied}")
 
 
-@DEFECT
 def test_an_adapter_without_all_its_weights_is_refused(saved, adapter, tmp_path):
     folder = Path(shutil.copytree(adapter, tmp_path / "half"))
     weights = load_file(folder / "adapter_model.safetensors")
@@ -229,7 +226,6 @@ def test_an_adapter_without_all_its_weights_is_refused(saved, adapter, tmp_path)
     assert str(folder) in refusal(f"hf:{saved}", adapter=folder)
 
 
-@DEFECT
 @pytest.mark.parametrize("rest", [0, 7, 2000])
 def test_a_truncated_download_is_refused(copied, rest):
     file = copied / "model.safetensors"
@@ -237,13 +233,12 @@ def test_a_truncated_download_is_refused(copied, rest):
     assert str(copied) in refusal(f"hf:{copied}")
 
 
-@pytest.mark.parametrize("rest", [*(pytest.param(n, marks=DEFECT) for n in (4, 24, 500)), -1000])
+@pytest.mark.parametrize("rest", [4, 24, 500, -1000])
 def test_a_truncated_gguf_file_is_refused(tmp_path, rest):
     file = write_gguf(tmp_path / "tiny.gguf")
     file.write_bytes(file.read_bytes()[:rest])
     assert "tiny.gguf" in refusal(str(file))
 
 
-@DEFECT
 def test_a_device_that_is_not_there_is_refused(saved):
     assert "abacus" in refusal(f"hf:{saved}", device="abacus")

@@ -25,9 +25,6 @@ from mesa_meanfield.progress import watching
 from mesa_meanfield.protocols import Request
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("_single")]
-DEFECT = pytest.mark.xfail(
-    strict=True, raises=(AssertionError, AttributeError, RuntimeError), reason="defect: see each test's claim"
-)
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 WORDS = ("share", "doubt", "share it", "never in my life")
@@ -142,7 +139,6 @@ OTHERS = {
 }
 
 
-@DEFECT
 @pytest.mark.parametrize("kind", OTHERS)
 def test_padding_inside_a_batch_changes_no_score_of_a_window_or_a_recurrence(kind):
     own = model(kind, **OTHERS[kind])
@@ -151,7 +147,6 @@ def test_padding_inside_a_batch_changes_no_score_of_a_window_or_a_recurrence(kin
         assert scores == pytest.approx(brute_force(kind, CROWD, own=own), abs=1e-4)
 
 
-@DEFECT
 @pytest.mark.parametrize("kind", OTHERS)
 def test_padding_inside_a_batch_changes_no_text_of_a_window_or_a_recurrence(kind):
     own = LocalBackend(model(kind, **OTHERS[kind]), tokenizer(kind), name=kind)
@@ -174,7 +169,6 @@ def test_a_shared_prefix_is_computed_once(kind):
     assert own.usage.seconds > 0
 
 
-@DEFECT
 def test_every_prefix_is_computed_once_where_there_are_several():
     hill = [Request(f"You live on a hill. {TOWN}", r.suffix) for r in CROWD]
     apart, together = backend("llama"), backend("llama")
@@ -184,7 +178,6 @@ def test_every_prefix_is_computed_once_where_there_are_several():
     assert together.usage.tokens_computed == apart.usage.tokens_computed
 
 
-@DEFECT
 def test_no_more_is_computed_than_was_asked():
     own = backend("llama")
     own.score(CROWD[:1], ("share it", "never in my life"))

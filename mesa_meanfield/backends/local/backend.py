@@ -6,7 +6,6 @@ computed once, and sub-batches of similar length go behind it.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mesa_meanfield.backends.local.caches import branch, spread, window
 from mesa_meanfield.backends.local.rendering import Renderer
 from mesa_meanfield.backends.local.sampling import precise, sample_tokens
 from mesa_meanfield.errors import BackendError
@@ -44,6 +44,7 @@ class LocalBackend:
         self.batch = batch
         self.usage = Usage()
         self._renderer = Renderer(tokenizer)
+        self._window = window(model)
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         ends = model.generation_config.eos_token_id
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -62,12 +63,15 @@ class LocalBackend:
             twins: dict[tuple[int, ...], list[int]] = defaultdict(list)  # equal prompts are computed once
             for index, text in enumerate(texts):
                 twins[tuple(self._renderer.ids(text))].append(index)
-            longest = max(map(len, options))
-            prompts = [list(ids) for ids in twins if self._fits(len(ids) + longest)]
-            self._count(asked=sum(len(ids) * len(where) for ids, where in twins.items()))
+            longest, behind = max(map(len, options)), sum(len(option) - 1 for option in options)
+            twins = {ids: where for ids, where in twins.items() if self._fits(len(ids) + longest)}
+            self._count(asked=sum((len(ids) + behind) * len(where) for ids, where in twins.items()))
+            prompts = [list(ids) for ids in twins]
+            prefixes = [requests[where[0]].prefix for where in twins.values()]
             done = 0
-            for rows, found in self._prefilled(prompts):
+            for rows, found in self._prefilled(prompts, prefixes, longest):
                 values = self._score_rows(found, options)
+                del found  # its memory, before the next sub-batch
                 for row, value in zip(rows, values, strict=True):
                     where = twins[tuple(prompts[row])]
                     scores[where] = value
@@ -92,9 +96,11 @@ class LocalBackend:
             self._count(asked=sum(map(len, prompts)))
             done = 0
             for sampling, indices in kinds.items():
-                for rows, found in self._prefilled([prompts[i] for i in indices]):
-                    seeds = [requests[indices[row]].seed for row in rows]
-                    for row, reply in zip(rows, self._continue_rows(found, seeds, sampling), strict=True):
+                own, prefixes = [prompts[i] for i in indices], [requests[i].prefix for i in indices]
+                for rows, found in self._prefilled(own, prefixes, sampling.max_tokens):
+                    written = self._continue_rows(found, [requests[indices[row]].seed for row in rows], sampling)
+                    del found  # its memory, before the next sub-batch
+                    for row, reply in zip(rows, written, strict=True):
                         replies[indices[row]] = reply
                     done += len(rows)
                     report("replies", done, len(requests))
@@ -102,17 +108,31 @@ class LocalBackend:
 
     # --- Prompts -> the model's state behind them ---------------------------------------------------
 
-    def _prefilled(self, prompts: Sequence[Ids]) -> Iterator[tuple[list[int], _Prefilled]]:
-        """Sub-batches of similar length, computed up to the end of their prompts."""
-        if not prompts:
-            return
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    def _prefilled(
+        self, prompts: Sequence[Ids], prefixes: Sequence[str], ahead: int
+    ) -> Iterator[tuple[list[int], _Prefilled]]:
+        """Sub-batches of one prefix, computed up to the end of their prompts; ``ahead`` tokens will follow."""
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index, prefix in enumerate(prefixes):
+            groups[prefix].append(index)
+        single = [group[0] for group in groups.values() if len(group) == 1]
+        for group in (single, *(group for group in groups.values() if len(group) > 1)):
+            if group:
+                yield from self._prefilled_group(prompts, group, ahead)
+
+    def _prefilled_group(
+        self, prompts: Sequence[Ids], group: Sequence[int], ahead: int
+    ) -> Iterator[tuple[list[int], _Prefilled]]:
+        """Sub-batches of similar length, behind what all their prompts begin with."""
+        order = sorted(group, key=lambda i: len(prompts[i]))
+        own = [prompts[i] for i in group]
         # One short of the shortest prompt, so that every row has a token of its own to compute.
-        shared = _common(min(prompts), max(prompts)) if len(prompts) > 1 else 0
-        shared = min(shared, len(prompts[order[0]]) - 1)
+        shared = min(_common(min(own), max(own)), len(prompts[order[0]]) - 1) if len(group) > 1 else 0
+        if len(prompts[order[-1]]) + ahead > self._window:
+            shared = 0  # a window or a recurrence would count the padding between prefix and suffix
         prefix = None
         if shared:
-            ids = self._tensor([prompts[0][:shared]])
+            ids = self._tensor([own[0][:shared]])
             prefix = self._forward(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
             self._count(computed=shared)
         for start in range(0, len(order), self.batch):
@@ -126,9 +146,7 @@ class LocalBackend:
         own = self._tensor([[0] * (width - len(s)) + [1] * len(s) for s in suffixes])  # (B, L)
         mask = torch.cat([own.new_ones(len(suffixes), shared), own], dim=1)  # (B, P + L)
         positions = (shared + own.cumsum(-1) - 1).clamp(min=0)
-        cache = copy.deepcopy(prefix)  # the next sub-batch starts from the same prefix
-        if cache is not None:
-            cache.batch_repeat_interleave(len(suffixes))
+        cache = None if prefix is None else spread(prefix, len(suffixes))
         out = self._forward(
             input_ids=ids,
             attention_mask=mask,
@@ -155,10 +173,9 @@ class LocalBackend:
                     input_ids=ids,
                     attention_mask=torch.cat([found.mask, found.mask.new_ones(size, steps)], dim=1),
                     position_ids=found.positions + ahead,
-                    past_key_values=found.cache,
+                    past_key_values=branch(found.cache),  # every option starts from the end of the prompts
                     use_cache=True,
                 )
-                found.cache.crop(-steps)  # back to the end of the prompts for the next option
                 rest = precise(out.logits[:, -steps:]).log_softmax(-1)  # (B, T - 1, V)
                 scores[:, column] += rest[:, range(steps), option[1:]].sum(-1)
                 self._count(computed=size * steps)
@@ -192,7 +209,7 @@ class LocalBackend:
                 at = torch.tensor(keep, device=tokens.device)
                 alive = [alive[place] for place in keep]
                 tokens, mask, positions = tokens[at], mask[at], positions[at]
-                cache.batch_select_indices(at)
+                cache.reorder_cache(at)  # which recurrent layers have, too
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
             positions = positions + 1
             out = self._forward(

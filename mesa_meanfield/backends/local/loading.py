@@ -6,11 +6,12 @@ Weights are read as safetensors or GGUF, never as pickles; code that comes with 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 import transformers
 
@@ -35,21 +36,26 @@ def load_local(
     Raises:
         BackendError: The model or the adapter cannot be loaded; one line says why.
     """
-    place = torch.device(device or _best_device())
+    with _one_line(f"device {device}"):
+        place = torch.device(device or _best_device())
+        torch.empty(1, device=place)
     dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+    folder = str(fetch()) if spec in ("embedded", "local") else ""  # outside _quiet, which would hide its progress
     with _quiet(), _one_line(spec):
         if spec.endswith(".gguf"):
             model, tokenizer = _read_gguf(Path(spec.removeprefix("gguf:")), dtype)
             name = Path(spec).name
         else:
-            source = str(fetch()) if spec in ("embedded", "local") else spec.removeprefix("hf:")
+            source = folder or spec.removeprefix("hf:")
             name = MODEL if spec in ("embedded", "local") else spec
             model, tokenizer = _read(source, dtype)
     if adapter is not None:
         with _quiet(), _one_line(f"adapter {adapter}"):
             model = _with_adapter(model, Path(adapter))
             name = f"{name}+{Path(adapter).name}"
-    return LocalBackend(model.to(place).eval(), tokenizer, name=name, batch=batch)
+    with _one_line(name):
+        model = model.to(place).eval()
+    return LocalBackend(model, tokenizer, name=name, batch=batch)
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
@@ -70,9 +76,18 @@ def _read(source: str, dtype: torch.dtype) -> Loaded:
     place = str(here) if here.is_dir() else source
     safe = {"trust_remote_code": False, "local_files_only": here.is_dir()}
     tokenizer = transformers.AutoTokenizer.from_pretrained(place, **safe)
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        place, dtype=dtype, use_safetensors=True, **safe
-    ), tokenizer
+    model, found = transformers.AutoModelForCausalLM.from_pretrained(
+        place, dtype=dtype, use_safetensors=True, output_loading_info=True, **safe
+    )
+    _complete(source, found["missing_keys"])
+    return model, tokenizer
+
+
+def _complete(what: str, missing: Collection[str]) -> None:
+    """Weights that a file lacks would be random numbers."""
+    if missing:
+        some = ", ".join(sorted(missing)[:3])
+        raise BackendError(f"{what} lacks {len(missing)} weights of this kind of model, such as {some}")
 
 
 def _read_gguf(file: Path, dtype: torch.dtype) -> Loaded:
@@ -93,7 +108,10 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         raise BackendError(f"{folder}: no peft adapter there (adapter_config.json is missing)")
     if not (folder / "adapter_model.safetensors").is_file():
         raise BackendError(f"{folder}: adapter_model.safetensors is missing; pickled weights are never loaded")
-    return peft.PeftModel.from_pretrained(model, str(folder))
+    adapted = peft.PeftModel.from_pretrained(model, str(folder))
+    with safetensors.safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        _complete(f"adapter {folder}", set(peft.get_peft_model_state_dict(adapted)) - set(file.keys()))
+    return adapted
 
 
 def _best_device() -> str:
@@ -111,7 +129,7 @@ def _one_line(what: str) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         raise BackendError(f"{what} does not fit into the device's memory; take a smaller model") from error
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except Exception as error:  # each library has its own: SafetensorError, struct.error, TypeError, ...
         said = " ".join(str(error).split())
         raise BackendError(f"{what} could not be loaded: {said[:300] or type(error).__name__}") from error
 

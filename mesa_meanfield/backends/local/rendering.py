@@ -20,7 +20,9 @@ class Renderer:
 
     def __init__(self, tokenizer: Any) -> None:  # Any: transformers leaves its tokenizers' class open
         self.tokenizer = tokenizer
-        special = sorted({t for t in tokenizer.all_special_tokens if len(t) > 1}, key=len, reverse=True)
+        # All that are cut out before the text is split, not only those with a role: headers, tool and thought marks.
+        added = {*tokenizer.all_special_tokens, *map(str, tokenizer.added_tokens_decoder.values())}
+        special = sorted({t for t in added if len(t.strip()) > 1}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         self._system = bool(tokenizer.chat_template) and self._knows_system()
 
