@@ -4,22 +4,26 @@ import os
 
 import pytest
 
+MUST_RUN = "MESA_MEANFIELD_FAIL_ON_SKIP"
 OPTIONAL = "optional: "
 """How a skip's reason begins that is right on any machine, such as one without the shared data."""
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Where everything must run, a skipped test is a failure."""
-    unexpected = [r for r in terminalreporter.stats.get("skipped", []) if OPTIONAL not in str(r.longrepr)]
-    if os.environ.get("MESA_MEANFIELD_FAIL_ON_SKIP") and unexpected:
-        terminalreporter.write_line(f"{len(unexpected)} skipped, and MESA_MEANFIELD_FAIL_ON_SKIP is set", red=True)
+def unexpected_skips(config: pytest.Config) -> int:
+    """How many tests were skipped that this run was meant to run."""
+    reasons = [str(r.longrepr) for r in config.pluginmanager.getplugin("terminalreporter").stats.get("skipped", [])]
+    torch_free = "not torch" in config.option.markexpr
+    return sum(OPTIONAL not in why and not (torch_free and "No module named 'torch'" in why) for why in reasons)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Where everything must run, a skipped test is a failure, and it is said."""
+    if os.environ.get(MUST_RUN) and (count := unexpected_skips(config)):
+        terminalreporter.write_line(f"{count} skipped, but {MUST_RUN} is set: each must run here", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    reporter = session.config.pluginmanager.getplugin("terminalreporter")
-    unexpected = [r for r in reporter.stats.get("skipped", []) if OPTIONAL not in str(r.longrepr)]
-    if os.environ.get("MESA_MEANFIELD_FAIL_ON_SKIP") and unexpected and session.exitstatus == 0:
+    if os.environ.get(MUST_RUN) and session.exitstatus == 0 and unexpected_skips(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
