@@ -24,6 +24,11 @@ def test_hello_crowd_runs_as_the_readme_says():
     assert "all 60 so far" in lines[-1]
 
 
+def test_the_readme_shows_the_example_as_it_is():
+    readme = (HELLO.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"```python\n{HELLO.read_text(encoding='utf-8')}```" in readme
+
+
 @pytest.mark.model
 def test_hello_crowd_runs_with_the_embedded_model_by_one_argument(embedded_model):
     town = hello_crowd().Town(backend="embedded", citizens=6)

@@ -10,8 +10,11 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from mesa_meanfield.cascades.dimensions import label_of
@@ -52,23 +55,30 @@ def trend(
     for index, (panel, label) in enumerate(zip(panels, labels, strict=False)):
         colour = _COLOURS[index % len(_COLOURS)]
         if warm_up:
-            panel.axvspan(0.5, warm_up + 0.5, color="0.92", lw=0, label="warm-up (played)")
-        panel.plot(range(1, len(truth) + 1), truth[:, index], color="0.25", lw=2, label="real")
+            panel.axvspan(0.5, warm_up + 0.5, color="0.92", lw=0)
+        panel.plot(range(1, len(truth) + 1), truth[:, index], color="0.25", lw=2)
         after = np.arange(max(warm_up, 1), len(guess) + 1)
-        panel.plot(after, guess[after - 1, index], color=colour, lw=2, ls="--", label="simulated")
-        panel.annotate(f"{truth[-1, index]:.0%}", (len(truth), truth[-1, index]), color="0.25", **_BESIDE)
-        panel.annotate(f"{guess[-1, index]:.0%}", (len(guess), guess[-1, index]), color=colour, **_BESIDE)
+        panel.plot(after, guess[after - 1, index], color=colour, lw=2, ls="--")
+        apart = 0.03 if truth[-1, index] >= guess[-1, index] else -0.03  # so that close figures stay legible
+        apart *= abs(truth[-1, index] - guess[-1, index]) < 0.06
+        for curve, tint, shift in ((truth, "0.25", apart), (guess, colour, -apart)):
+            end = min(max(curve[-1, index] + shift, 0.02), 0.98)
+            panel.annotate(f"{curve[-1, index]:.0%}", (len(curve), end), color=tint, **_BESIDE)
         panel.set_title(label, color=colour, fontweight="bold")
+        panel.set_xlabel("actions so far")
         panel.set_ylim(0, 1)
         panel.set_xlim(0.5, len(truth) * 1.14)
         panel.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(fontsize=8, frameon=False, loc="upper right")
     for panel in panels[len(labels) :]:
         panel.set_axis_off()
     figure.suptitle(title, fontsize=11)
-    figure.supxlabel("actions so far", fontsize=10)
+    handles: list[Artist] = [Line2D([], [], color="0.25", lw=2), Line2D([], [], color="0.25", lw=2, ls="--")]
+    names = ["real", "simulated"]
+    if warm_up:
+        handles, names = [*handles, Patch(color="0.92")], [*names, "warm-up (played from the record)"]
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     figure.supylabel(f"share of all actions so far ({dimension})", fontsize=10)
     families = [*matplotlib.rcParams["font.family"], *(f for f in _CJK if f in font_manager.get_font_names())]
     for text in figure.findobj(Text):
