@@ -6,11 +6,11 @@ writes a text that fits it.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from string import ascii_uppercase
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,6 @@ import numpy.typing as npt
 from mesa_meanfield.errors import ReplyError
 from mesa_meanfield.protocols import ActionSpace, Sampling
 from mesa_meanfield.seeds import unit
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,9 @@ class Choice:
     """The labels; at least two."""
     dimension: str = "action"
     """What the labels are about; its name in shares."""
-    words: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    words: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Label -> the word that stands for it in prompts, where that is not the label (another language)."""
-    meanings: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    meanings: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Label -> what it means, shown to the model."""
     question: str = ""
     """What is asked; without it the prompt asks for the action."""
@@ -122,12 +120,10 @@ class Choice:
                 if reply.strip() == exact(label):
                     return label
         said = reply.strip().strip("\"'“”‘’*`(").casefold()
-        named = [
-            (len(name), label)
-            for label in self.options
-            for name in (self.answer(label), self.word(label))
-            if _begins_with(said, name.casefold())
-        ]
+        named = [(len(self.word(one)), one) for one in self.options if _begins_with(said, self.word(one).casefold())]
+        if self.letters and not named:  # "B", "B) deny" or "b." is an answer, "A person like me" is none
+            alone = re.fullmatch(r"([a-z])(?:\s*[.):：。、,，].*)?", said, re.DOTALL)
+            named = [(1, one) for one in self.options if alone and self.answer(one).casefold() == alone[1]]
         if not named:
             raise ReplyError(
                 f"Reply {reply[:60]!r} is not one of {', '.join(self.answers)}; use FreeText to accept any reply"

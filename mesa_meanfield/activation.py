@@ -47,8 +47,8 @@ class ArrivalOrder:
         ticks: For each tick the keys of its agents, in order; nobody is active after the last.
     """
 
-    def __init__(self, ticks: Sequence[Sequence[str]]) -> None:
-        self.ticks = tuple(tuple(keys) for keys in ticks)
+    def __init__(self, ticks: Sequence[Sequence[str | int]]) -> None:
+        self.ticks = tuple(tuple(map(str, keys)) for keys in ticks)
 
     def __call__(self, agents: Sequence[Agent], *, tick: int, seed: int) -> Sequence[Agent]:
         """Those of the tick who are there."""
@@ -59,6 +59,14 @@ class ArrivalOrder:
 
 
 def agent_key(agent: Agent) -> str:
-    """What names an agent in seeds and records: its ``key`` where it has one, else Mesa's ``unique_id``."""
+    """What names an agent in seeds and records: its ``key`` where it has one, else Mesa's ``unique_id``.
+
+    Raises:
+        TypeError: ``key`` is neither a str nor an int, so that it would not name the agent the next time.
+    """
     key = getattr(agent, "key", None)
-    return str(agent.unique_id if key is None else key)
+    if key is None:
+        key = agent.unique_id
+    if not isinstance(key, str | int):
+        raise TypeError(f"{type(agent).__name__}: key must be a str or an int, got {type(key).__name__}")
+    return str(key)

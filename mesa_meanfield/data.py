@@ -50,6 +50,8 @@ class Decision:
     parent: str | None = None
     """The key of the agent whose action this one answers."""
     prompt_hash: str | None = None
+    recorded: bool = False
+    """Whether it was played from data (warm-up) instead of being decided now."""
 
     @property
     def empty(self) -> bool:
@@ -64,12 +66,15 @@ class Tick:
     number: int
     states: tuple[State, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    recorded: bool = False
-    """Whether the decisions were played from data (warm-up) instead of being sampled."""
 
     def __post_init__(self) -> None:
         if len(self.states) != len(self.decisions):
             raise ValueError(f"{len(self.states)} states but {len(self.decisions)} decisions in tick {self.number}")
+
+    @property
+    def recorded(self) -> bool:
+        """Whether all of it was played from data (warm-up)."""
+        return bool(self.decisions) and all(decision.recorded for decision in self.decisions)
 
     @property
     def valid(self) -> list[tuple[State, Decision]]:
@@ -79,7 +84,7 @@ class Tick:
     def of_group(self, group: str) -> Tick:
         """The part of the tick that one group played."""
         pairs = [(s, d) for s, d in zip(self.states, self.decisions, strict=True) if s.group == group]
-        return Tick(self.number, tuple(s for s, _ in pairs), tuple(d for _, d in pairs), self.recorded)
+        return Tick(self.number, tuple(s for s, _ in pairs), tuple(d for _, d in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ class MeanField:
     counts: Counts = field(default_factory=dict)
     """All actions so far."""
     latest_counts: Counts = field(default_factory=dict)
-    """The actions of the last tick."""
+    """The actions of the last tick in which anybody decided."""
     size: int = 0
     """How many decisions were counted so far."""
     numbers: Numbers | None = None
@@ -117,8 +122,20 @@ class MeanField:
 
     @property
     def latest(self) -> Shares:
-        """The exact shares of the last tick."""
+        """The exact shares of the last tick in which anybody decided."""
         return {dimension: normalise(counts) for dimension, counts in self.latest_counts.items()}
+
+    def share(self, label: str, dimension: str | None = None) -> float:
+        """One label's share of all actions so far; NaN before there are any, so that it can be collected.
+
+        Args:
+            label: Whose share.
+            dimension: Of which dimension; without it the first one that has the label.
+        """
+        for name, shares in self.shares.items():
+            if name == dimension or (dimension is None and label in shares):
+                return shares.get(label, math.nan)
+        return math.nan
 
     def counted(self, tick: Tick, labels: Mapping[str, Sequence[str]] | None = None) -> MeanField:
         """The same text with the tick counted in; every summarizer starts from this.

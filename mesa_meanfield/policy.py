@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from mesa_meanfield.actions import Choice
 from mesa_meanfield.data import Decision, MeanField
@@ -27,8 +31,11 @@ class _Asked:
     suffix: str
 
     @property
-    def hash(self) -> str:
-        return prompt_hash(self.prefix, self.suffix)
+    def choice(self) -> Choice:
+        """The space's choice, where it is known to have one."""
+        if self.space.choice is None:
+            raise ValueError(f"{self.space} has no choice")
+        return self.space.choice
 
 
 class LLMPolicy:
@@ -81,105 +88,104 @@ class LLMPolicy:
             ReplyError: A reply stayed unreadable and ``on_failure`` is ``"raise"``.
             BackendError: The model cannot be asked.
         """
-        by_space: list[tuple[ActionSpace, list[int]]] = []
-        for index, turn in enumerate(turns):
-            space = turn.actions or self.actions
-            indices = next((where for known, where in by_space if known is space or known == space), None)
-            if indices is None:
-                by_space.append((space, indices := []))
-            indices.append(index)
-        decisions: dict[int, Decision] = {}
-        for space, indices in by_space:
-            asked = self._ask(space, [turns[i] for i in indices], field, topic, groups)
-            decisions.update(zip(indices, self._decide(asked), strict=True))
-        return [decisions[index] for index in range(len(turns))]
+        asked = self._ask(turns, field, topic, groups)
+        drafts = [Decision(seed=one.turn.seed, prompt_hash=prompt_hash(one.prefix, one.suffix)) for one in asked]
+        self._choose(asked, drafts)
+        self._write(asked, drafts)
+        return [self._settle(one, draft) for one, draft in zip(asked, drafts, strict=True)]
 
     def _ask(
-        self,
-        space: ActionSpace,
-        turns: Iterable[Turn],
-        field: MeanField,
-        topic: str,
-        groups: Mapping[str, MeanField],
+        self, turns: Iterable[Turn], field: MeanField, topic: str, groups: Mapping[str, MeanField]
     ) -> list[_Asked]:
-        prefixes: dict[str | None, str] = {}
+        prefixes: dict[tuple[ActionSpace, str | None], str] = {}
         asked = []
         for turn in turns:
-            group = turn.state.group
-            if group not in prefixes:
-                prefixes[group] = self.prompts.policy_prefix(
+            space, group = turn.actions or self.actions, turn.state.group
+            if (space, group) not in prefixes:
+                prefixes[space, group] = self.prompts.policy_prefix(
                     space,
                     field,
                     topic=topic,
                     group_field=groups.get(group) if group is not None else None,
                     instructions=self.instructions,
                 )
-            asked.append(_Asked(turn, space, prefixes[group], self.prompts.policy_suffix(space, turn.state.text)))
+            suffix = self.prompts.policy_suffix(space, turn.state.text)
+            asked.append(_Asked(turn, space, prefixes[space, group], suffix))
         return asked
 
-    def _decide(self, asked: Sequence[_Asked]) -> list[Decision]:
-        """Label first where there is a choice, then the text where there is one."""
-        space = asked[0].space
-        drafts = [Decision(seed=a.turn.seed, prompt_hash=a.hash) for a in asked]
-        if space.choice is not None:
-            drafts = self._choose(asked, drafts, space.choice)
-        if space.text is not None:
-            drafts = self._write(asked, drafts, space)
-        return [self._settle(a, draft) for a, draft in zip(asked, drafts, strict=True)]
+    def _choose(self, asked: Sequence[_Asked], drafts: list[Decision]) -> None:
+        """The labels, where there is a choice: one scored batch for all who have the same answers."""
+        by_answers: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for index, one in enumerate(asked):
+            if one.space.choice is not None:
+                by_answers[one.space.choice.answers].append(index)
+        unscored = []
+        for answers, indices in by_answers.items():
+            scores = self._score([asked[i] for i in indices], answers)
+            if scores is None:
+                unscored += indices
+                continue
+            for index, row in zip(indices, scores, strict=True):
+                choice = asked[index].choice
+                try:
+                    distribution = choice.distribution(row)
+                except ReplyError:
+                    self._own += Usage(retries=1)
+                    unscored.append(index)
+                    continue
+                label = choice.sample(distribution, asked[index].turn.seed)
+                drafts[index] = replace(drafts[index], labels={choice.dimension: label}, distribution=distribution)
+        self._pick(asked, drafts, unscored)
 
-    def _choose(self, asked: Sequence[_Asked], drafts: Sequence[Decision], choice: Choice) -> list[Decision]:
-        requests = [Request(a.prefix, a.suffix, a.turn.seed, choices=choice.answers) for a in asked]
+    def _score(self, asked: Sequence[_Asked], answers: tuple[str, ...]) -> npt.NDArray[np.float64] | None:
+        """Log-probabilities, shape (N, K); None where the backend cannot give any."""
         if isinstance(self.backend, Scorer):
             try:
-                scores = self.backend.score(requests, choice.answers)
+                requests = [Request(one.prefix, one.suffix, one.turn.seed, choices=answers) for one in asked]
+                return self.backend.score(requests, answers)
             except ScoringUnsupported:
-                pass  # this server gives no probabilities: let the model pick, below
-            else:
-                chosen = []
-                for draft, row in zip(drafts, scores, strict=True):
-                    try:
-                        distribution = choice.distribution(row)
-                    except ReplyError as error:
-                        self._own += Usage(failures=1)
-                        chosen.append(replace(draft, failure=str(error)))
-                        continue
-                    label = choice.sample(distribution, draft.seed or 0)
-                    labels = {choice.dimension: label}
-                    chosen.append(replace(draft, labels=labels, distribution=distribution))
-                return chosen
-        # Sampled at temperature 1 with nothing cut off, so that the model's own shares come out.
-        sampling = Sampling(max_tokens=16, temperature=choice.temperature, top_k=0, top_p=1.0)
-        requests = [replace(r, sampling=sampling, seed=derive(r.seed, "choice")) for r in requests]
-        return [
-            replace(draft, failure=failure) if label is None else replace(draft, labels={choice.dimension: label})
-            for draft, (label, failure) in zip(drafts, self._generate(requests, choice.read), strict=True)
-        ]
+                pass  # this server gives no probabilities: the model picks, in `_pick`
+        return None
 
-    def _write(self, asked: Sequence[_Asked], drafts: Sequence[Decision], space: ActionSpace) -> list[Decision]:
-        text = space.text
-        if text is None:
-            return list(drafts)
-        silent = getattr(space, "silent", ())
-        written = list(drafts)
-        requests, writing = [], []
-        for index, (a, draft) in enumerate(zip(asked, drafts, strict=True)):
-            chosen = draft.labels.get(space.choice.dimension) if space.choice else None
-            if draft.failure is None and chosen not in silent:
-                suffix = a.suffix
-                if chosen is not None:
-                    suffix = self.prompts.policy_suffix(space, a.turn.state.text, chosen=chosen)
-                requests.append(Request(a.prefix, suffix, derive(draft.seed, "text"), text.sampling))
-                writing.append(index)
-        for index, (read, failure) in zip(writing, self._generate(requests, text.read), strict=True):
+    def _pick(self, asked: Sequence[_Asked], drafts: list[Decision], indices: Sequence[int]) -> None:
+        """The labels that could not be scored: the model says them itself."""
+        requests, readers = [], []
+        for index in indices:
+            one, choice = asked[index], asked[index].choice
+            # Nothing cut off, so that the model's own shares come out.
+            sampling = Sampling(max_tokens=16, temperature=choice.temperature, top_k=0, top_p=1.0)
+            seed = derive(one.turn.seed, "choice")
+            requests.append(Request(one.prefix, one.suffix, seed, sampling, choices=choice.answers))
+            readers.append(choice.read)
+        for index, (label, failure) in zip(indices, self._generate(requests, readers), strict=True):
+            if label is None:
+                drafts[index] = replace(drafts[index], failure=failure)
+            else:
+                drafts[index] = replace(drafts[index], labels={asked[index].choice.dimension: label})
+
+    def _write(self, asked: Sequence[_Asked], drafts: list[Decision]) -> None:
+        """The texts, where there are any: one batch for all, each fitting its label."""
+        requests, readers, writing = [], [], []
+        for index, one in enumerate(asked):
+            space, draft = one.space, drafts[index]
+            chosen = draft.labels[one.choice.dimension] if space.choice and draft.labels else None
+            if space.text is None or draft.failure is not None or chosen in getattr(space, "silent", ()):
+                continue
+            suffix = one.suffix
+            if chosen is not None:
+                suffix = self.prompts.policy_suffix(space, one.turn.state.text, chosen=chosen)
+            requests.append(Request(one.prefix, suffix, derive(one.turn.seed, "text"), space.text.sampling))
+            readers.append(space.text.read)
+            writing.append(index)
+        for index, (read, failure) in zip(writing, self._generate(requests, readers), strict=True):
             if read is None:
-                written[index] = replace(drafts[index], failure=failure, labels={})
+                drafts[index] = replace(drafts[index], failure=failure, labels={})
             else:
                 said, labels = read
-                written[index] = replace(drafts[index], text=said, labels={**drafts[index].labels, **labels})
-        return written
+                drafts[index] = replace(drafts[index], text=said, labels={**drafts[index].labels, **labels})
 
     def _generate(
-        self, requests: Sequence[Request], read: Callable[[str], _Read]
+        self, requests: Sequence[Request], readers: Sequence[Callable[[str], _Read]]
     ) -> list[tuple[_Read | None, str | None]]:
         """Each reply as read, or why not; the unreadable ones are asked again with fresh seeds."""
         results: list[tuple[_Read | None, str | None]] = [(None, "never asked")] * len(requests)
@@ -196,7 +202,7 @@ class LLMPolicy:
                 try:
                     if reply.failure is not None:
                         raise ReplyError(reply.failure)
-                    results[index] = (read(reply.text), None)
+                    results[index] = (readers[index](reply.text), None)
                 except ReplyError as error:
                     results[index] = (None, str(error))
                     unread.append(index)
@@ -209,7 +215,7 @@ class LLMPolicy:
             return draft
         if self.on_failure == "raise":
             raise ReplyError(
-                f"Agent {asked.turn.state.agent} has no usable decision in {self.retries + 1} tries: "
+                f"Agent {asked.turn.state.agent} has no usable decision, asked {self.retries} times again: "
                 f"{draft.failure}; on_failure='skip' or a Decision goes on without it"
             )
         fallback = self.on_failure if isinstance(self.on_failure, Decision) else Decision()
@@ -236,24 +242,23 @@ class RulePolicy:
 
     def decide(
         self, turns: Sequence[Turn], field: MeanField, *, topic: str, groups: Mapping[str, MeanField]
-    ) -> list[Decision]:
-        """One decision per turn, in order.
+    ) -> list[Decision | None]:
+        """One decision per turn, in order; None where the rule says nothing.
 
         Raises:
             ValueError: The rule gave a label that the action space does not have.
         """
         return [self._read(turn, self.rule(turn.agent, field)) for turn in turns]
 
-    def _read(self, turn: Turn, said: Decision | str | float | None) -> Decision:
-        if said is None:
-            return Decision()
-        if isinstance(said, Decision):
+    def _read(self, turn: Turn, said: Decision | str | float | None) -> Decision | None:
+        if said is None or isinstance(said, Decision):
             return said
         if not isinstance(said, str):
             return Decision(value=said, seed=turn.seed)
         space = turn.actions or self.actions
         if space is None or space.choice is None:
-            return Decision(text=said, seed=turn.seed)
+            text, labels = space.text.read(said) if space and space.text else (said, {})
+            return Decision(text, labels=labels, seed=turn.seed)
         if said not in space.choice.options:
             options = ", ".join(space.choice.options)
             raise ValueError(f"The rule gave {said!r} for agent {turn.state.agent}, which is not one of {options}")
@@ -261,17 +266,17 @@ class RulePolicy:
 
 
 class RecordedPolicy:
-    """The record decides: warm-up and replay go through the same scheduler as a simulation.
+    """The record decides: a warm-up goes through the same scheduler as a simulation.
 
     Args:
         decisions: Agent key -> what that agent did.
         actions: The action space whose labels the record has.
     """
 
-    recorded = True
-
-    def __init__(self, decisions: Mapping[str, Decision], actions: ActionSpace | None = None) -> None:
-        self.decisions = decisions
+    def __init__(
+        self, decisions: Mapping[str, Decision] | Mapping[int, Decision], actions: ActionSpace | None = None
+    ) -> None:
+        self.decisions = {str(agent): replace(d, recorded=True) for agent, d in decisions.items()}
         self.actions = actions
         self.usage = Usage()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2 import meta
 from jinja2.sandbox import SandboxedEnvironment
 
 from mesa_meanfield.data import MeanField
@@ -22,8 +23,14 @@ from mesa_meanfield.protocols import ActionSpace
 _SHIPPED = Path(__file__).parent / "templates"
 LANGUAGES = tuple(sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir()))
 """The languages whose templates are shipped."""
-TEMPLATES = ("policy_prefix", "policy_suffix", "summary_prefix", "summary_suffix", "tally")
-"""The templates that a folder of one's own can replace, each as NAME.j2."""
+TEMPLATES = {
+    "policy_prefix": {"instructions", "topic", "field", "group_field", "choice"},
+    "policy_suffix": {"state", "choice", "text", "chosen"},
+    "summary_prefix": {"topic"},
+    "summary_suffix": {"before", "shares", "latest", "lines", "shown", "total"},
+    "tally": {"all", "counts", "latest", "latest_counts", "numbers"},
+}
+"""The templates that a folder of one's own can replace, each as NAME.j2, and what each may use."""
 
 
 class Prompts:
@@ -57,8 +64,13 @@ class Prompts:
             lstrip_blocks=True,
             autoescape=False,
         )
-        for name in TEMPLATES:
-            self._template(name)
+        for name, known in TEMPLATES.items():
+            file = self._template(name).filename or name
+            used = meta.find_undeclared_variables(self._environment.parse(Path(file).read_text(encoding="utf-8")))
+            if unknown := used - known:
+                raise DataError(
+                    f"{file}: {', '.join(sorted(unknown))} is unknown; it may use {', '.join(sorted(known))}"
+                )
 
     def policy_prefix(
         self,
@@ -99,17 +111,17 @@ class Prompts:
             total=total,
         )
 
-    def tally(self, field: MeanField, words: Mapping[str, str] | None = None) -> str:
+    def tally(self, field: MeanField, words: Mapping[tuple[str, str], str] | None = None) -> str:
         """The exact shares and numbers of a mean field as text.
 
         Args:
             field: Whose shares.
-            words: Label -> the word to show for it.
+            words: Dimension and label -> the word to show for it.
         """
         shown = words or {}
 
         def told(shares: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-            return {d: {shown.get(label, label): s for label, s in of.items()} for d, of in shares.items() if of}
+            return {d: {shown.get((d, label), label): s for label, s in of.items()} for d, of in shares.items() if of}
 
         return self._render(
             "tally",

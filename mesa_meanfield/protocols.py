@@ -106,7 +106,11 @@ class Turn:
 
 @runtime_checkable
 class Participant(Protocol):
-    """An agent that takes part: any ``mesa.Agent`` with these two methods."""
+    """An agent that takes part: any ``mesa.Agent`` with these two methods.
+
+    Two attributes are looked at where an agent has them: ``key`` (a str or int that names it in seeds and
+    records, instead of ``unique_id``) and ``actions`` (its own action space).
+    """
 
     def observe(self) -> str | None:
         """Say what you see, as text; None to abstain this tick."""
@@ -119,7 +123,10 @@ class Participant(Protocol):
 
 @runtime_checkable
 class ActionSpace(Protocol):
-    """What can be decided: a label that is scored, a text that is generated, or first one, then the other."""
+    """What can be decided: a label that is scored, a text that is generated, or first one, then the other.
+
+    It is hashable; agents with equal spaces are asked together.
+    """
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
@@ -152,8 +159,8 @@ class Policy(Protocol):
 
     def decide(
         self, turns: Sequence[Turn], field: MeanField, *, topic: str, groups: Mapping[str, MeanField]
-    ) -> list[Decision]:
-        """One decision per turn, in order.
+    ) -> Sequence[Decision | None]:
+        """One decision per turn, in order; None for an agent that does nothing this tick.
 
         A decision whose ``failure`` is set counts nowhere; if it is also empty, its agent does not act.
         """

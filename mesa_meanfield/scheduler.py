@@ -7,23 +7,27 @@ Activation is simultaneous: everyone sees the same mean field, then everyone act
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import mesa
 
 from mesa_meanfield.actions import labels_of
 from mesa_meanfield.activation import Activation, agent_key, everyone
 from mesa_meanfield.data import Decision, MeanField, State, Tick
-from mesa_meanfield.errors import BackendUnavailable, Cancelled, ReentryError, ReplyError
+from mesa_meanfield.errors import BackendUnavailable, Cancelled, MeanFieldError, ReentryError, ReplyError
 from mesa_meanfield.progress import watching
 from mesa_meanfield.protocols import ActionSpace, Participant, Policy, Recorder, Summarizer, Turn, Usage
 from mesa_meanfield.seeds import derive, entropy_of
 
 Policies = Policy | Mapping[type, Policy]
 Agent = Any  # a modeler's own agent class: checked to be a Participant when it is asked
+
+
+_names: WeakKeyDictionary[mesa.Model, set[str]] = WeakKeyDictionary()  # of each model's schedulers
 
 
 class MeanFieldScheduler:
@@ -75,13 +79,17 @@ class MeanFieldScheduler:
         """What all ticks cost so far, unfinished ones included."""
         self.removed = 0
         """How many agents were gone before they could do what was decided for them."""
+        names = _names.setdefault(model, set())
+        if name in names:
+            raise ValueError(f"The model has a scheduler {name!r} already; give this one another name")
+        names.add(name)
         self._model = model
         self._entropy = entropy_of(model)
-        self._now: list[tuple[State, Decision]] = []  # what was decided and done in the tick under way
-        self._recorded = False
-        self._due = False  # whether everyone of a step has acted and the summary is still to be made
-        self._spaces: list[ActionSpace] = []  # the action spaces in use, in the order of their first use
-        self._occurrences: Counter[tuple[str, str]] = Counter()
+        self._decided: deque[tuple[Turn, Decision | None, bool]] = deque()  # what is still to be done
+        self._done: list[tuple[State, Decision]] = []  # what was done in the tick under way
+        self._due = False  # whether everyone of a whole tick has acted and the summary is still to be made
+        self._spaces: dict[ActionSpace, None] = {}  # the action spaces in use, in the order of their first use
+        self._occurrences: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._cancelled = threading.Event()
@@ -103,12 +111,10 @@ class MeanFieldScheduler:
             MeanFieldError: The model could not be asked.
 
         After an error the tick is not over, and the next call goes on with it: from the start, with the
-        same seeds, where nobody has acted yet, else with the summary.
+        same seeds, where nobody has acted yet; else with those who have not acted; else with the summary.
         """
         with self._entered():
-            if not self._due:
-                self._decide(agents, policy)
-                self._due = True
+            self._whole(agents, policy)
             return self._update()
 
     def decide(
@@ -127,9 +133,10 @@ class MeanFieldScheduler:
             What was decided and done, in the order of acting.
         """
         with self._entered():
-            done = self._decide(agents, policy)
-            if advance:
-                self._update()
+            if not advance:
+                return self._decide(agents, policy)
+            done = self._whole(agents, policy)
+            self._update()
             return done
 
     def update(self) -> Tick:
@@ -147,21 +154,34 @@ class MeanFieldScheduler:
 
     # --- How it is done ----------------------------------------------------------------------------
 
+    def _whole(self, agents: Iterable[Agent], override: Policies | None) -> list[Decision]:
+        """Decide for everyone who is to decide in this tick, unless only its summary is missing."""
+        done = [] if self._due else self._decide(agents, override)
+        self._due = True
+        return done
+
     def _decide(self, agents: Iterable[Agent], override: Policies | None) -> list[Decision]:
         self._check_cancelled()
-        active = self.activation(
-            [agent for agent in agents if isinstance(agent, Participant)],
-            tick=self.tick,
-            seed=derive(self._entropy, self.name, self.tick, "activation"),
-        )
-        turns = self._observe(active)
-        decisions = self._ask(turns, self.policy if override is None else override)
-        return self._act(turns, decisions)
+        if self._due:
+            raise MeanFieldError(f"Tick {self.tick} of {self.name!r} still lacks its summary: call update() first")
+        if not self._decided:  # else act() raised before: go on behind those who have acted
+            participants = [agent for agent in agents if isinstance(agent, Participant)]
+            members = self._model.agents
+            here = {id(agent) for agent in participants if agent in members}  # others cannot be removed from it
+            seed = derive(self._entropy, self.name, self.tick, "activation")
+            turns = self._observe(self.activation(participants, tick=self.tick, seed=seed), here)
+            decisions = self._ask(turns, self.policy if override is None else override)
+            self._occurrences.update(turn.state.agent for turn in turns)
+            self._decided.extend((t, d, id(t.agent) in here) for t, d in zip(turns, decisions, strict=True))
+        return self._act()
 
-    def _observe(self, agents: Sequence[Agent]) -> list[Turn]:
+    def _observe(self, agents: Sequence[Agent], here: set[int]) -> list[Turn]:
         turns = []
-        occurrences = self._occurrences.copy()  # kept only once the agents have acted, so that a retry is the same
+        occurrences = self._occurrences.copy()
+        keys: dict[str, Agent] = {}
         for agent in agents:
+            if self._is_gone(agent, id(agent) in here):
+                continue
             seen = agent.observe()
             if seen is None:
                 continue
@@ -171,17 +191,21 @@ class MeanFieldScheduler:
             if own is not None and not isinstance(own, ActionSpace):
                 raise TypeError(f"{_who(agent)}: actions must be an action space such as Choice, got {own!r}")
             key = agent_key(agent)
+            if keys.setdefault(key, agent) is not agent:
+                raise ValueError(
+                    f"{_who(agent)}: another agent has the same key; seeds and records need different ones"
+                )
             state = State(key, seen, None if self.group is None else self.group(agent))
-            occurrences[key, "decision"] += 1
-            turns.append(Turn(state, self._seed(key, occurrences[key, "decision"], "decision"), own, agent))
+            occurrences[key] += 1
+            turns.append(Turn(state, self._seed(key, occurrences[key], "decision"), own, agent))
         return turns
 
-    def _ask(self, turns: Sequence[Turn], policies: Policies) -> list[Decision]:
+    def _ask(self, turns: Sequence[Turn], policies: Policies) -> list[Decision | None]:
         by_policy: dict[int, tuple[Policy, list[int]]] = {}
         for index, turn in enumerate(turns):
             policy = _policy_of(turn.agent, policies)
             by_policy.setdefault(id(policy), (policy, []))[1].append(index)
-        decisions: dict[int, Decision] = {}
+        decisions: dict[int, Decision | None] = {}
         for policy, indices in by_policy.values():
             with self._metered(policy), watching(self._watch):
                 part = [turns[i] for i in indices]
@@ -189,46 +213,41 @@ class MeanFieldScheduler:
             if len(decided) != len(part):
                 raise ValueError(f"{type(policy).__name__} gave {len(decided)} decisions for {len(part)} turns")
             decisions.update(zip(indices, decided, strict=True))
-            for space in (turn.actions or policy.actions for turn in part):
-                if space is not None and space not in self._spaces:
-                    self._spaces.append(space)
-            self._recorded = self._recorded or getattr(policy, "recorded", False)
+            spaces = (turn.actions or policy.actions for turn in part)
+            self._spaces.update((space, None) for space in spaces if space is not None)
         self._check_cancelled()  # the last moment at which nobody has acted
         return [decisions[index] for index in range(len(turns))]
 
-    def _act(self, turns: Sequence[Turn], decisions: Sequence[Decision]) -> list[Decision]:
-        members = self._model.agents
-        here = [turn.agent in members for turn in turns]  # participants outside the model cannot be removed from it
+    def _act(self) -> list[Decision]:
         done = []
-        for turn, decision, was_here in zip(turns, decisions, here, strict=True):
-            self._occurrences[turn.state.agent, "decision"] += 1
-            if was_here and turn.agent not in self._model.agents:
-                self.removed += 1
-                continue
-            if decision.empty and decision.failure is None:
-                continue  # a rule that abstains
-            if not decision.empty:
-                turn.agent.act(decision)  # type: ignore[attr-defined]  # a Participant, see _decide
-            self._now.append((turn.state, decision))
-            done.append(decision)
+        while self._decided:
+            turn, decision, was_here = self._decided[0]
+            if decision is not None and not self._is_gone(turn.agent, was_here):
+                if not decision.empty:
+                    turn.agent.act(decision)  # type: ignore[attr-defined]  # a Participant, see _decide
+                self._done.append((turn.state, decision))
+                done.append(decision)
+            self._decided.popleft()
         return done
+
+    def _is_gone(self, agent: Agent, was_here: bool) -> bool:
+        gone = was_here and agent not in self._model.agents
+        self.removed += gone
+        return gone
 
     def _update(self) -> Tick:
         self._check_cancelled()
-        states, decisions = [s for s, _ in self._now], [d for _, d in self._now]
-        tick = Tick(self.tick, tuple(states), tuple(decisions), self._recorded)
-        if tick.states:  # nobody active: no call, the tick advances
-            groups = dict.fromkeys(s.group for s in states if s.group is not None)
-            fields = {g: self._summarize(self.fields.get(g, MeanField()), tick.of_group(g), g) for g in groups}
-            field = self._summarize(self.field, tick, None)
-            self.fields.update(fields)
-        else:
-            field = self.field.counted(tick, {})
-        self.field, self.last = field, tick
-        self.tick += 1
-        self._now, self._recorded, self._due, self._occurrences = [], False, False, Counter()
+        tick = Tick(self.tick, tuple(s for s, _ in self._done), tuple(d for _, d in self._done))
+        field, fields = self.field, dict(self.fields)
+        if tick.states:  # nobody active: no call, the field stays as it is
+            for group in dict.fromkeys(state.group for state in tick.states if state.group is not None):
+                fields[group] = self._summarize(fields.get(group, MeanField()), tick.of_group(group), group)
+            field = self._summarize(field, tick, None)
         if self.recorder is not None:
-            self.recorder.record(tick, self.field, self.fields)
+            self.recorder.record(tick, field, fields)  # before the tick is over, so that none is ever missing
+        self.field, self.fields, self.last = field, fields, tick
+        self.tick += 1
+        self._done, self._due, self._occurrences = [], False, Counter()
         return tick
 
     def _summarize(self, field: MeanField, tick: Tick, group: str | None) -> MeanField:

@@ -28,7 +28,7 @@ class RunDirectory:
     Args:
         path: The directory to be; it must not be there yet.
         config: What the run was asked to do: JSON-able, without secrets.
-        dimension: Whose labels and shares are written; without it those of the only dimension.
+        dimension: Whose labels and shares are written as ``label`` and ``shares``; without it those of the first.
 
     Raises:
         DataError: The directory is there already, or cannot be made.
@@ -51,11 +51,18 @@ class RunDirectory:
     def record(self, tick: Tick, field: MeanField, groups: Mapping[str, MeanField]) -> None:
         """Append a tick: first its decisions, then the mean field that came out of it."""
         rows = [self._decision(tick, *pair) for pair in zip(tick.states, tick.decisions, strict=True)]
-        self._append("decisions.jsonl", rows)
         row = {"tick": tick.number, "recorded": tick.recorded, **self._field(field)}
         if groups:
             row["groups"] = {group: self._field(one) for group, one in groups.items()}
-        self._append("fields.jsonl", [row])
+        files = [self.partial / "decisions.jsonl", self.partial / "fields.jsonl"]
+        sizes = [file.stat().st_size for file in files]
+        try:
+            for file, lines in zip(files, (rows, [row]), strict=True):
+                _append(file, lines)
+        except OSError:  # a full disk: no half tick stays, so that the same one can be recorded again
+            for file, size in zip(files, sizes, strict=True):
+                os.truncate(file, size)
+            raise
 
     def finish(self, result: Mapping[str, Any]) -> Path:
         """Write what came out and give the directory its name.
@@ -76,14 +83,18 @@ class RunDirectory:
         return {
             "tick": tick.number,
             "agent": state.agent,
-            "label": self._of_dimension(decision.labels),
+            "label": None if decision.failure else self._of_dimension(decision.labels),
+            "labels": dict(decision.labels),
+            "value": decision.value if isinstance(decision.value, int | float | None) else str(decision.value),
             "distribution": None if decision.distribution is None else dict(decision.distribution),
             "text": decision.text,
             "seed": decision.seed,
             "failure": decision.failure,
-            "recorded": tick.recorded,
+            "recorded": decision.recorded,
             "prompt_hash": decision.prompt_hash,
             "state": state.text,
+            "group": state.group,
+            "parent": decision.parent,
         }
 
     def _field(self, field: MeanField) -> dict[str, Any]:
@@ -98,15 +109,10 @@ class RunDirectory:
         dimension = self._dimension or next(iter(by_dimension), None)
         return None if dimension is None else by_dimension.get(dimension)
 
-    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        lines = "".join(json_text(row) + "\n" for row in rows)
-        with (self.partial / name).open("ab", buffering=0) as file:  # one write per tick
-            file.write(lines.encode(errors="backslashreplace"))  # half an emoji becomes its JSON escape
-
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         text = json_text(values, indent=2) + "\n"
         part = self.partial / f"{name}.partial"
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(part, self.partial / name)
 
 
@@ -121,6 +127,12 @@ def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
         return [finite(one) for one in value] if isinstance(value, list | tuple) else value
 
     return json.dumps(finite(values), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _append(file: Path, rows: list[dict[str, Any]]) -> None:
+    lines = "".join(json_text(row) + "\n" for row in rows)
+    with file.open("ab", buffering=0) as opened:  # one write per tick
+        opened.write(lines.encode(errors="backslashreplace"))  # half an emoji becomes its JSON escape
 
 
 def check_free(path: Path) -> None:

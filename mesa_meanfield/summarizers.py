@@ -6,6 +6,7 @@ changes the text alone: comparing two summarizers changes one argument.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -81,7 +82,9 @@ class PopularActions(_Free):
     """The agents see the k actions with most replies so far, ties to the newer: the baseline "popular".
 
     Popularity is what the population itself has shown by now, never a number from the end of the
-    record. All actions so far are carried along, since any of them may still become popular.
+    record. Replies are decisions with a ``parent``: where simulated agents name none, as in the cascade
+    model, the order stays that of the warm-up. All actions so far are carried along, since any of them
+    may still become popular.
 
     Args:
         k: How many.
@@ -116,7 +119,6 @@ class LLMSummarizer:
         sampling: How the summary is sampled.
         max_actions: How many of a tick's actions the prompt shows at most, a random sample of them in
             their order; the exact shares in the prompt always count all.
-        show_shares: Whether the agents see the exact shares above the summary, too.
         retries: How often an empty summary is asked for again, each time with a fresh seed.
     """
 
@@ -127,14 +129,12 @@ class LLMSummarizer:
         prompts: Prompts | None = None,
         sampling: Sampling = SUMMARY_SAMPLING,
         max_actions: int = 40,
-        show_shares: bool = False,
         retries: int = 2,
     ) -> None:
         self.backend = backend
         self.prompts = prompts or Prompts()
         self.sampling = sampling
         self.max_actions = _positive(max_actions)
-        self.show_shares = show_shares
         self.retries = retries
         self._own = Usage()
 
@@ -151,7 +151,7 @@ class LLMSummarizer:
         decisions = [decision for _, decision in tick.valid]
         shown = _sample(decisions, self.max_actions, seed)
         suffix = self.prompts.summary_suffix(
-            before=field.carried[0] if field.carried else "",
+            before=field.text,
             shares=_told(counted.shares, _words(actions)),
             latest=_told(counted.latest, _words(actions)),
             lines=[action_line(decision, actions) for decision in shown],
@@ -180,8 +180,7 @@ class LLMSummarizer:
             reply = self.backend.generate([request])[0]
             summary = " ".join(reply.text.split())
             if reply.failure is None and summary:
-                shares = self.prompts.tally(counted, _words(actions)) if self.show_shares else ""
-                return replace(counted, text="\n".join(filter(None, (shares, summary))), carried=(summary,))
+                return replace(counted, text=summary)
             why = reply.failure or "the reply is empty"
         self._own += Usage(failures=1)
         raise ReplyError(f"No summary of tick {tick.number} in {self.retries + 1} tries: {why}")
@@ -190,21 +189,22 @@ class LLMSummarizer:
 def action_line(decision: Decision, actions: Iterable[ActionSpace], limit: int = 200) -> str:
     """One action on one line: its labels' words and its text, cut after ``limit`` characters."""
     words = _words(actions)
-    labels = ", ".join(words.get(label, label) for label in decision.labels.values())
+    labels = ", ".join(words.get(of, of[1]) for of in decision.labels.items())
     said = decision.text or ("" if decision.value is None else str(decision.value))
-    said = " ".join(said.split())
+    said = " ".join(html.unescape(said).split())  # recorded texts may hold &amp; and the like
     said = said if len(said) <= limit else said[: limit - 1] + "…"
     return f"[{labels}] {said}".strip() if labels else said
 
 
-def _words(actions: Iterable[ActionSpace]) -> dict[str, str]:
-    return {label: a.choice.word(label) for a in actions if a.choice for label in a.choice.options}
+def _words(actions: Iterable[ActionSpace]) -> dict[tuple[str, str], str]:
+    """Dimension and label -> the label's word in prompts."""
+    return {(c.dimension, label): c.word(label) for a in actions if (c := a.choice) for label in c.options}
 
 
-def _told(shares: dict[str, dict[str, float]], words: dict[str, str]) -> str:
+def _told(shares: dict[str, dict[str, float]], words: dict[tuple[str, str], str]) -> str:
     told = []
     for dimension, of in shares.items():
-        parts = ", ".join(f"{words.get(label, label)} {100 * share:.3g}%" for label, share in of.items())
+        parts = ", ".join(f"{words.get((dimension, label), label)} {100 * s:.3g}%" for label, s in of.items())
         if parts:
             told.append(f"{dimension}: {parts}")
     return "; ".join(told)

@@ -224,3 +224,16 @@ def test_every_space_is_an_action_space():
     for space in (STANCE, FreeText(), ChoiceThenText(STANCE)):
         assert isinstance(space, ActionSpace)
     assert (STANCE.choice, STANCE.text, FreeText().choice) == (STANCE, None, None)
+
+
+@pytest.mark.parametrize(
+    "reply", ["A person like me would never believe this", "A股大跌，我不信", "C'mon, really?", "AB"]
+)
+def test_a_letter_that_begins_a_sentence_is_no_answer(reply):
+    with pytest.raises(ReplyError):
+        Choice(("comment", "query", "deny"), letters=True).read(reply)
+
+
+@pytest.mark.parametrize("reply", ["B", "b.", "B) query", "B: I ask", "(B)", "query", "Query!"])
+def test_a_letter_alone_or_before_a_mark_is_an_answer(reply):
+    assert Choice(("comment", "query", "deny"), letters=True).read(reply) == "query"

@@ -65,11 +65,36 @@ def test_the_run_directory_holds_everything(capsys, data, tmp_path):
 
 
 def test_the_table_names_real_simulated_floor_and_rivals(capsys, data, tmp_path):
-    status, out, err = run(capsys, "--data", data, "--train", data, "--out", tmp_path / "r")
+    write_cascades(tmp_path / "train.jsonl", [cascade(20, key="t1"), cascade(30, key="t2")])
+    status, out, err = run(capsys, "--data", data, "--train", tmp_path / "train.jsonl", "--out", tmp_path / "r")
     assert status == 0
     for name in ("real", "simulated (llm)", "uniform", "prior", "persistence_shrunk", "noise floor"):
         assert name in out
     assert "6/6 ticks" in err
+
+
+def test_training_data_never_hold_the_cascade_itself_and_change_no_simulation(capsys, data, tmp_path):
+    def result(name, *arguments):
+        assert run(capsys, "--data", data, "--out", tmp_path / name, *arguments)[0] == 0
+        return json.loads((tmp_path / name / "result.json").read_text())
+
+    write_cascades(tmp_path / "t.jsonl", [cascade(20, ["support", "other"], key="t1")])
+    write_cascades(tmp_path / "leak.jsonl", [cascade(20, key="c1"), cascade(20, ["support", "other"], key="t1")])
+    plain, trained, leaking = (
+        result(name, *arguments)
+        for name, arguments in {
+            "a": (),
+            "b": ("--train", tmp_path / "t.jsonl"),
+            "c": ("--train", tmp_path / "leak.jsonl", "--train", tmp_path / "t.jsonl"),
+        }.items()
+    )
+    assert plain["simulated"] == trained["simulated"]
+    assert trained["rivals"] == leaking["rivals"]
+    status, _, err = run(capsys, "--data", data, "--train", data, "--id", "c2", "--out", tmp_path / "d")
+    assert status == 0
+    write_cascades(tmp_path / "only.jsonl", [cascade(20, key="c1")])
+    status, _, err = run(capsys, "--data", data, "--train", tmp_path / "only.jsonl", "--out", tmp_path / "e")
+    assert (status, "holds nothing but this cascade" in err) == (2, True)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(capsys, data, tmp_path):
@@ -139,6 +164,9 @@ BAD = {
     "dimension": (["--dimension", "mood"], "Dimension 'mood' has 0 labels"),
     "missing train": (["--train", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
     "small train": (["--train", "SMALL"], "no training cascade has 15 actions"),
+    "password": (["--backend", "http://bob:SECRET@host/v1"], "must not hold a user or password"),
+    "password without scheme": (["--backend", "bob:SECRET@host/v1"], "must not hold a user or password"),
+    "password and adapter": (["--backend", "HTTP://bob:SECRET@host/v1", "--adapter", "x"], "must not hold a user"),
     "prompts": (["--prompts", "nowhere"], "nowhere: no template found there"),
 }
 
@@ -146,7 +174,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_status_2_and_no_run_directory(capsys, data, tmp_path, case):
     arguments, message = BAD[case]
-    write_cascades(tmp_path / "small.jsonl", [cascade(3)])
+    write_cascades(tmp_path / "small.jsonl", [cascade(3, key="small")])
     arguments = [str(tmp_path / "small.jsonl") if a == "SMALL" else a for a in arguments]
     if any(word in " ".join(arguments) for word in ("hf:", "gguf")):
         pytest.importorskip("torch", reason="optional: local models need torch")
@@ -155,15 +183,18 @@ def test_bad_input_is_one_line_status_2_and_no_run_directory(capsys, data, tmp_p
     status = main(["run", *given, "--out", str(tmp_path / "out" / "r")])
     out, err = capsys.readouterr()
     assert status == 2
-    said = [line for line in err.splitlines() if not line.startswith(("Backend ", "Cascade "))]
+    said = [line for line in err.splitlines() if not line.startswith("Backend: ")]
     assert len(said) == 1
     assert said[0].startswith("mesa-meanfield run: ")
     assert message in said[0]
+    assert "SECRET" not in err
     assert out == ""
     assert not list((tmp_path / "out").glob("*"))
 
 
-@pytest.mark.parametrize("arguments", [["run", "--sumarizer", "x"], ["run", "--seed", "x"], ["nothing"], []])
+@pytest.mark.parametrize(
+    "arguments", [["run", "--sumarizer", "x"], ["run", "--seed", "x"], ["run", "--seed", "-1"], ["nothing"], []]
+)
 def test_wrong_use_is_one_line_and_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

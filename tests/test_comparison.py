@@ -25,9 +25,11 @@ def test_exact_distributions_are_averaged_whatever_was_sampled():
 
 
 @pytest.mark.parametrize("first", [action(simulated=True), action()])
-def test_labels_without_distributions_are_counted_with_half_a_count_each(first):
+def test_a_label_without_distribution_is_certain_and_labels_alone_get_half_a_count_each(first):
     found = simulated_shares([first, action(), exact(0.1, "deny")], "stance", LABELS)
-    assert found == {"support": 2.5 / 4, "deny": 1.5 / 4}
+    assert found == pytest.approx({"support": 2.1 / 3, "deny": 0.9 / 3})
+    plain = simulated_shares([first, action(), action(label="deny")], "stance", LABELS)
+    assert plain == {"support": 2.5 / 4, "deny": 1.5 / 4}
 
 
 def test_failed_decisions_count_in_no_share():

@@ -64,10 +64,18 @@ def test_without_any_count_the_shares_are_empty():
 
 def test_of_group_keeps_the_group_in_its_order():
     states = (State("a", "", "north"), State("b", "", "south"), State("c", "", "north"), State("d", ""))
-    decisions = tuple(Decision(text=key) for key in "abcd")
-    north = Tick(2, states, decisions, recorded=True).of_group("north")
+    decisions = tuple(Decision(text=key, recorded=key in "ac") for key in "abcd")
+    whole = Tick(2, states, decisions)
+    north = whole.of_group("north")
     assert [d.text for d in north.decisions] == ["a", "c"]
-    assert (north.number, north.recorded) == (2, True)
+    assert (north.number, north.recorded, whole.recorded) == (2, True, False)
+
+
+def test_a_share_can_be_collected_before_there_is_any():
+    assert math.isnan(MeanField().share("yes"))
+    field = MeanField().counted(tick("yes", "yes", "no", dimension="vote"))
+    assert (field.share("no"), field.share("yes", "vote")) == (1 / 3, 2 / 3)
+    assert math.isnan(field.share("yes", "mood"))
 
 
 def test_numbers_have_mean_so_far_and_quantiles_of_the_latest():

@@ -108,15 +108,24 @@ def test_a_failed_call_becomes_neither_text_nor_label():
     assert decision.empty
 
 
-def test_a_model_that_gives_no_label_any_probability_is_a_failure():
+def test_a_model_that_neither_scores_nor_says_a_label_is_a_failure():
     class Blank(ScriptedBackend):
         def score(self, requests, candidates):
             return np.full((len(requests), len(candidates)), np.nan)
 
-    policy = LLMPolicy(Blank(), STANCE, on_failure="skip")
+    policy = LLMPolicy(Blank(lambda r: "perhaps"), STANCE, on_failure="skip")
     (decision,) = decide(policy, turns(1))
-    assert "no probability" in decision.failure
-    assert policy.usage.failures == 1
+    assert "'perhaps' is not one of support, deny" in decision.failure
+    assert (policy.usage.failures, policy.usage.retries) == (1, 3)
+
+
+def test_a_label_that_could_not_be_scored_is_asked_for():
+    class Blank(ScriptedBackend):
+        def score(self, requests, candidates):
+            return np.full((len(requests), len(candidates)), np.nan)
+
+    (decision,) = decide(LLMPolicy(Blank(lambda r: "deny"), STANCE), turns(1))
+    assert (decision.labels, decision.distribution, decision.failure) == ({"stance": "deny"}, None, None)
 
 
 def test_a_fallback_keeps_why_it_was_needed():

@@ -164,9 +164,8 @@ def test_a_folder_without_any_template_is_told_with_the_names_expected(tmp_path)
 
 
 def test_a_variable_that_no_template_has_is_told_with_those_it_may_use(tmp_path):
-    mine = Prompts("en", own(tmp_path, policy_suffix="{{ parent }}"))
-    with pytest.raises(DataError, match=r"policy_suffix\.j2: 'parent' is undefined; it may use .*state"):
-        mine.policy_suffix(EN, "I am a vet.")
+    with pytest.raises(DataError, match=r"policy_suffix\.j2: parent is unknown; it may use .*state"):
+        Prompts("en", own(tmp_path, policy_suffix="{{ parent }}"))
 
 
 @pytest.mark.parametrize("attack", ["{{ state.__class__.__mro__ }}", "{{ ''.__class__.__base__.__subclasses__() }}"])

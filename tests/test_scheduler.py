@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import threading
 import weakref
 
@@ -11,18 +12,27 @@ from crowds import YES_NO, Crowd, Stone, Voter, labels
 from mesa_meanfield import (
     ArrivalOrder,
     Choice,
+    ChoiceThenText,
     Decision,
     FreeText,
     LLMPolicy,
     LLMSummarizer,
     MeanFieldAgent,
+    MeanFieldScheduler,
     NoField,
     RandomShare,
     RecordedPolicy,
     RulePolicy,
     ScriptedBackend,
 )
-from mesa_meanfield.errors import BackendError, BackendUnavailable, Cancelled, ReentryError, ReplyError
+from mesa_meanfield.errors import (
+    BackendError,
+    BackendUnavailable,
+    Cancelled,
+    MeanFieldError,
+    ReentryError,
+    ReplyError,
+)
 from mesa_meanfield.protocols import Reply
 
 
@@ -458,7 +468,7 @@ def unreadable(on_failure):
 
 def test_a_failed_decision_raises_where_nothing_else_is_declared():
     model = Crowd(3, policy=unreadable("raise"))
-    with pytest.raises(ReplyError, match="Agent 2 has no usable decision in 3 tries"):
+    with pytest.raises(ReplyError, match="Agent 2 has no usable decision, asked 2 times again"):
         model.step()
     assert [v.done for v in model.agents] == [[], [], []]
 
@@ -540,3 +550,136 @@ def test_nothing_of_ours_keeps_a_model_alive():
     del model
     gc.collect()
     assert gone() is None
+
+
+def test_after_an_error_in_act_those_who_have_acted_do_not_act_again():
+    class Shy(Voter):
+        def act(self, decision):
+            if self.unique_id == 3 and not getattr(self, "brave", False):
+                self.brave = True
+                raise RuntimeError("not yet")
+            super().act(decision)
+
+    model, calm = Crowd(0), Crowd(4)
+    Shy.create_agents(model, 4)
+    with pytest.raises(RuntimeError, match="not yet"):
+        model.crowd.step(model.agents)
+    model.crowd.step(model.agents)
+    calm.step()
+    assert [len(v.done) for v in model.agents] == [1, 1, 1, 1]
+    assert (model.crowd.tick, model.crowd.last.decisions) == (1, calm.crowd.last.decisions)
+
+
+def test_a_missing_summary_is_made_first_however_the_tick_was_decided():
+    class Failing(NoField):
+        broken = True
+
+        def update(self, field, tick, **known):
+            if self.broken:
+                raise BackendError("no such model")
+            return super().update(field, tick, **known)
+
+    summarizer = Failing()
+    model = Crowd(3, summarizer=summarizer)
+    with pytest.raises(BackendError):
+        model.crowd.decide(model.agents, advance=True)
+    with pytest.raises(MeanFieldError, match=r"still lacks its summary: call update\(\)"):
+        model.crowd.decide(model.agents)
+    summarizer.broken = False
+    model.crowd.decide(model.agents, advance=True)
+    assert (model.crowd.tick, model.crowd.field.size, [len(v.done) for v in model.agents]) == (1, 3, [1, 1, 1])
+
+
+def test_agents_removed_while_the_crowd_observes_or_decides_are_counted_and_do_not_act():
+    class Guard(Voter):
+        def observe(self):
+            list(self.model.agents)[-1].remove()
+            return "on guard"
+
+    def expel(agent, field):
+        if isinstance(agent, Guard):
+            list(model.agents)[-1].remove()
+        return "yes"
+
+    model = Crowd(0, policy=RulePolicy(expel, YES_NO))
+    Guard.create_agents(model, 1)
+    Voter.create_agents(model, 3)
+    one, two, three = list(model.agents)[1:]
+    model.step()
+    assert [len(v.done) for v in (one, two, three)] == [1, 0, 0]
+    assert (model.crowd.removed, model.crowd.field.size) == (2, 2)
+
+
+def test_an_empty_tick_leaves_the_field_as_it_is():
+    model = Crowd(3)
+    model.step()
+    before = model.crowd.field
+    model.crowd.step([])
+    assert (model.crowd.tick, model.crowd.field) == (2, before)
+
+
+def test_recorded_and_simulated_decisions_of_one_tick_are_told_apart():
+    model = Crowd(2)
+    leader, follower = model.agents
+    model.crowd.decide([leader], policy=RecordedPolicy({1: Decision(labels={"action": "yes"})}, YES_NO))
+    model.crowd.decide([follower])
+    tick = model.crowd.update()
+    assert [d.recorded for d in tick.decisions] == [True, False]
+    assert not tick.recorded
+
+
+def test_a_recorded_action_without_label_and_text_still_takes_place():
+    model = Crowd(1)
+    model.crowd.step(model.agents, policy=RecordedPolicy({"1": Decision()}, YES_NO))
+    assert (len(model.crowd.last.states), model.crowd.field.size) == (1, 1)
+
+
+def test_a_tick_that_cannot_be_recorded_is_not_over():
+    class Full:
+        space = 1
+
+        def record(self, tick, field, groups):
+            if not self.space:
+                raise OSError("disk full")
+            self.space -= 1
+
+    model = Crowd(2, recorder=Full())
+    model.step()
+    with pytest.raises(OSError, match="disk full"):
+        model.step()
+    assert model.crowd.tick == 1
+    model.crowd.recorder.space = 1
+    model.crowd.step(model.agents)
+    assert (model.crowd.tick, model.crowd.field.size, [len(v.done) for v in model.agents]) == (2, 4, [2, 2])
+
+
+def test_keys_must_name_their_agents():
+    model = Crowd(2)
+    for voter in model.agents:
+        voter.key = "same"
+    with pytest.raises(ValueError, match="Voter same: another agent has the same key"):
+        model.step()
+    for voter in model.agents:
+        voter.key = voter.observe
+    with pytest.raises(TypeError, match="key must be a str or an int, got method"):
+        model.step()
+
+
+def test_two_schedulers_of_one_model_need_two_names():
+    model = Crowd(1)
+    with pytest.raises(ValueError, match="has a scheduler 'crowd' already"):
+        MeanFieldScheduler(model, policy=model.crowd.policy, summarizer=NoField())
+
+
+def test_an_action_space_can_be_pickled_as_batch_runs_do():
+    space = ChoiceThenText(Choice(("a", "b"), meanings={"a": "first"}), silent=("a",))
+    assert pickle.loads(pickle.dumps(space)) == space
+
+
+def test_agents_with_different_texts_still_make_one_batch():
+    events: list[str] = []
+    model = Crowd(3, policy=LLMPolicy(Log(events), FreeText()))
+    for voter in model.agents:
+        voter.actions = FreeText(question=f"What does voter {voter.unique_id} write?")
+    model.step()
+    assert events == ["replies to 3"]

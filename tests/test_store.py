@@ -90,6 +90,10 @@ def test_a_decision_is_kept_with_all_that_made_it(tmp_path):
         "recorded": False,
         "prompt_hash": "ab",
         "state": "You are reader 1.",
+        "labels": {"stance": "deny"},
+        "value": None,
+        "group": None,
+        "parent": None,
     }
     assert (second["label"], second["failure"]) == (None, "unreadable")
 
@@ -172,7 +176,7 @@ def test_a_run_without_any_tick_is_dropped_and_one_with_a_tick_is_kept(tmp_path)
 CHILD = """
 import os, signal, sys
 from worlds import STANCES, cascade
-from mesa_meanfield import Choice, LLMPolicy, NoField, ScriptedBackend
+from mesa_meanfield import Choice, LLMPolicy, NoField, ScriptedBackend, store
 from mesa_meanfield.store import RunDirectory
 from mesa_meanfield_models.cascade.model import CascadeModel
 
@@ -184,18 +188,17 @@ def probability(request, word):
         die()
     return 1.0
 
-class Deadly(dict):
-    def items(self):
+append = store._append
+
+def append_or_die(file, rows):
+    if place == "recorded" and file.name == "fields.jsonl" and rows[0]["tick"] == 5:
         die()
+    append(file, rows)
 
-class Recorder:
-    def record(self, tick, field, groups):
-        deadly = place == "recorded" and tick.number == 5
-        directory.record(tick, field, Deadly(north=field) if deadly else groups)
-
+store._append = append_or_die
 directory = RunDirectory(where, {"seed": 1})
 policy = LLMPolicy(ScriptedBackend(probability=probability), Choice(STANCES, dimension="stance"))
-model = CascadeModel(cascade(40), policy=policy, summarizer=NoField(), dimension="stance", recorder=Recorder())
+model = CascadeModel(cascade(40), policy=policy, summarizer=NoField(), dimension="stance", recorder=directory)
 while model.running:
     model.step()
 """
@@ -214,3 +217,22 @@ def test_kill_9_leaves_whole_lines_under_the_unfinished_name(tmp_path, place, de
     assert [row["agent"] for row in found] == [f"a{i + 1}" for i in range(decisions)]
     assert json.loads((kept / "config.json").read_text()) == {"seed": 1}
     assert not (kept / "result.json").exists()
+
+
+def test_a_full_disk_leaves_no_half_tick_and_the_tick_can_be_recorded_again(tmp_path, monkeypatch):
+    directory = RunDirectory(tmp_path / "run", {})
+    record(directory, tick("deny"))
+    append = store._append
+
+    def full(file, lines):
+        append(file, lines)
+        if file.name == "fields.jsonl":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_append", full)
+    with pytest.raises(OSError, match="No space left"):
+        record(directory, tick("support", number=1))
+    monkeypatch.setattr(store, "_append", append)
+    record(directory, tick("support", number=1))
+    assert [row["tick"] for row in rows(directory.partial, "decisions.jsonl")] == [0, 1]
+    assert [row["tick"] for row in rows(directory.partial, "fields.jsonl")] == [0, 1]

@@ -205,20 +205,9 @@ def test_no_model_is_asked_about_a_tick_without_decisions():
     assert (field.text, summarizer.usage) == ("Calm.", Usage())
 
 
-def test_the_agents_see_exact_shares_above_the_summary_only_where_asked_to():
-    backend = ScriptedBackend(lambda request: "Doubt grows.")
-    hidden = update(LLMSummarizer(backend), MeanField(), tick("deny"))
-    open_ = update(LLMSummarizer(backend, show_shares=True), MeanField(), tick("deny"))
-    assert hidden.text == "Doubt grows."
-    assert open_.text.splitlines()[1:] == ["Doubt grows."]
-    assert open_.text.startswith("stance, all 1 so far: believe 0%, doubt 100%.")
-    assert hidden.shares == open_.shares
-
-
-def test_the_summary_shown_to_the_model_again_is_its_own_words_without_the_shares():
+def test_the_model_is_shown_its_own_last_summary():
     asked = []
     backend = ScriptedBackend(lambda request: asked.append(request) or "Doubt grows.")
-    summarizer = LLMSummarizer(backend, show_shares=True)
+    summarizer = LLMSummarizer(backend)
     update(summarizer, update(summarizer, MeanField(), tick("deny")), tick("deny", number=1))
     assert "Summary so far:\nDoubt grows.\n" in asked[1].suffix
-    assert "so far: believe 0%" not in asked[1].suffix

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from mesa_meanfield.backends.http import checked_url
 from mesa_meanfield.backends.scripted import ScriptedBackend
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.protocols import Backend
@@ -14,6 +15,11 @@ SPECS = (
     "http://HOST:PORT/v1#MODEL, or scripted (no model)"
 )
 """What a spec string can be, for help texts and errors."""
+
+
+def is_server(spec: str) -> bool:
+    """Whether a spec string names a server; anything with an address or a user in it does."""
+    return not spec.startswith("hf:") and not spec.endswith(".gguf") and ("://" in spec or "@" in spec)
 
 
 def load_backend(
@@ -32,9 +38,11 @@ def load_backend(
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    remote = spec.startswith(("http://", "https://"))
+    remote = is_server(spec)
+    if remote:
+        checked_url(spec.partition("#")[0])  # before any message could show a password
     if adapter is not None and (remote or spec == "scripted"):
-        raise BackendError(f"An adapter needs a local model, but the backend is {spec}; give the server the adapter")
+        raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
     if spec == "scripted":
         return ScriptedBackend()
     if remote:

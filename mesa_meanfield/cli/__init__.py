@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (run, fetch):
         command.add_to(commands)
     given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no Chinese must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         given.do(given)
     except KeyboardInterrupt:
@@ -52,5 +56,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(given: argparse.Namespace, what: object, status: int) -> int:
-    print(f"mesa-meanfield {given.command}: {what}", file=sys.stderr)  # noqa: T201
+    print(f"mesa-meanfield {given.command}: {' '.join(str(what).split())}", file=sys.stderr)  # noqa: T201
     return status

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import html
 import importlib.metadata
+import itertools
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mesa_meanfield import __version__
-from mesa_meanfield.backends.load import SPECS, load_backend
+from mesa_meanfield.backends.load import SPECS, is_server, load_backend
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cli.output import print_json, print_lines, print_table, progress
@@ -54,13 +55,21 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
     add("--summarizer", choices=SUMMARIZERS, default="llm", help="who writes the mean field (default llm)")
     add("--backend", metavar="SPEC", default="embedded", help=f"the model: {SPECS}")
     add("--adapter", metavar="PATH", default="none", help="a peft adapter for a local model (default none)")
-    add("--dimension", metavar="D", help="which labels to compare (default: those of the data, else behaviour)")
+    add(
+        "--dimension", metavar="D", help="which labels of the data file to compare (default: its own, else behaviour)"
+    )
     add("--no-texts", dest="texts", action="store_false", help="decide labels only, no texts: faster")
     add("--prompts", metavar="DIR", type=Path, help="a folder with prompt templates that replace the shipped ones")
-    add("--seed", metavar="N", type=int, default=0, help="of all random numbers (default 0)")
+    add("--seed", metavar="N", type=_seed, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="DIR", type=Path, help="the run directory (default: a new one under runs/)")
     add("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     parser.set_defaults(do=run)
+
+
+def _seed(given: str) -> int:
+    if (seed := int(given)) < 0:
+        raise ValueError("a seed is at least 0")
+    return seed
 
 
 def run(given: argparse.Namespace) -> None:
@@ -106,9 +115,9 @@ class _Job:
 def _prepare(given: argparse.Namespace) -> _Job:
     cascades, source = _cascades(given.data)
     cascade = _pick(cascades, given.id, source)
-    train = [one for file in given.train for one in read_cascades(file)]
     dimension = given.dimension or dimension_of(cascade)
-    labels = labels_of_dimension(dimension, [*cascades, *train])
+    labels = labels_of_dimension(dimension, cascades)  # not from --train, which must not change a simulation
+    train = _others(cascade, given.train)
     where = f"{source}: cascade {cascade.id!r}"
     try:
         real_counts(cut(cascade, given.warm_up, given.per_tick, given.agents), dimension, labels)
@@ -122,10 +131,10 @@ def _prepare(given: argparse.Namespace) -> _Job:
     prompts = Prompts(language, given.prompts)
     if given.out is not None:
         check_free(given.out)
-    with progress(f"Backend {given.backend}"):
+    with progress("Backend"):
         adapter = None if given.adapter == "none" else given.adapter
         backend = load_backend(given.backend, batch=given.batch, adapter=adapter)
-        if given.backend.startswith("http"):
+        if is_server(given.backend):
             _probe(backend)
     space = space_of(dimension, labels, language, texts=given.texts)
     model = CascadeModel(
@@ -222,6 +231,15 @@ def _probe(backend: Backend) -> None:
         raise BackendError(failure)
 
 
+def _others(cascade: Cascade, files: Sequence[Path]) -> list[Cascade]:
+    """The training cascades, each once, without the one that is simulated and those of its event."""
+    read = {(one.dataset, one.id): one for file in files for one in read_cascades(file)}
+    same = {key for key, one in read.items() if key[1] == cascade.id or (one.event and one.event == cascade.event)}
+    if files and len(same) == len(read):
+        raise DataError(f"--train {files[0]}: holds nothing but this cascade and its event; give other events")
+    return [one for key, one in read.items() if key not in same]
+
+
 def _summarizer(name: str, backend: Backend, prompts: Prompts) -> Summarizer:
     if name == "llm":
         return LLMSummarizer(backend, prompts=prompts)
@@ -233,7 +251,12 @@ def _summarizer(name: str, backend: Backend, prompts: Prompts) -> Summarizer:
 def _new_directory(given: argparse.Namespace, cascade: Cascade) -> Path:
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in cascade.id)
-    return Path("runs") / f"{now}-{safe}-{given.summarizer}-{given.seed}"
+    name = f"{now}-{safe}-{given.summarizer}-{given.seed}"
+    for number in itertools.count(1):
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not path.exists() and not path.with_name(f"{path.name}.partial").exists():
+            break
+    return path
 
 
 def _config(given: argparse.Namespace, job: _Job) -> Mapping[str, Any]:

@@ -98,7 +98,8 @@ def compare(
 def simulated_shares(simulated: Sequence[Action], dimension: str, labels: Sequence[str]) -> dict[str, float]:
     """What a simulation says the shares are: the mean of its exact distributions.
 
-    Where the model gave labels but no distributions, the labels' counts with half a count added to each.
+    A decision without one, where the model could not be scored, is certain of its label. Where no
+    decision has one, the labels' counts with half a count added to each.
 
     Raises:
         ReplyError: There is no decision without failure.
@@ -108,10 +109,11 @@ def simulated_shares(simulated: Sequence[Action], dimension: str, labels: Sequen
         raise ReplyError(
             f"None of the {len(simulated)} simulated decisions can be used; see failure in decisions.jsonl"
         )
-    exact = [action.trace.distribution for action in valid if action.trace and action.trace.distribution]
-    if len(exact) == len(valid):
-        return mean_shares(exact, labels)
-    return smoothed(counts_of(valid, dimension, labels))
+    exact = [action.trace.distribution if action.trace else None for action in valid]
+    if not any(exact):
+        return smoothed(counts_of(valid, dimension, labels))
+    sampled = [{label: float(label == label_of(action, dimension)) for label in labels} for action in valid]
+    return mean_shares((known or drawn for known, drawn in zip(exact, sampled, strict=True)), labels)
 
 
 def _entry(name: str, real: dict[str, float], shares: dict[str, float]) -> Entry:
