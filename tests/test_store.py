@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from worlds import tick
 
-from mesa_meanfield import Decision, MeanField
+from mesa_meanfield import Decision, MeanField, store
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.store import RunDirectory
 
