@@ -44,12 +44,14 @@ class Choice:
     """Above 1 flattens the distribution, below 1 sharpens it."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.options, str) or not all(isinstance(label, str) for label in self.options):
+            raise ValueError(f"A Choice needs a tuple of labels, each a str, got {self.options!r}")
         object.__setattr__(self, "options", tuple(self.options))
         words = [self.word(label) for label in self.options]
         if len(self.options) < 2 or len(set(self.options)) < len(self.options) or len(set(words)) < len(words):
             raise ValueError(f"A Choice needs at least two labels and words, all different, got {self.options}")
-        if not all(word.strip() == word and word for word in words):
-            raise ValueError(f"Labels and words must not be empty nor begin or end with a blank, got {words}")
+        if not all(word.strip() == word and word.isprintable() and word for word in words):
+            raise ValueError(f"Labels and words must be one line, not empty, without blanks around, got {words}")
         for name, known in (("words", self.words), ("meanings", self.meanings)):
             if unknown := set(known) - set(self.options):
                 raise ValueError(f"{name} names {sorted(unknown)}, which are not among the labels {self.options}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -66,6 +67,10 @@ class LLMPolicy:
     ) -> None:
         if not isinstance(on_failure, Decision) and on_failure not in ("raise", "skip"):
             raise ValueError(f"on_failure must be 'raise', 'skip' or a Decision, got {on_failure!r}")
+        if not callable(getattr(type(backend), "generate", None)):
+            raise TypeError(f"backend must have generate(), got {backend!r}; a string goes through load_backend()")
+        if not isinstance(actions, ActionSpace):
+            raise TypeError(f"actions must be an action space such as Choice, got {actions!r}")
         self.backend = backend
         self.actions = actions
         self.prompts = prompts or Prompts()
@@ -253,9 +258,13 @@ class RulePolicy:
     def _read(self, turn: Turn, said: Decision | str | float | None) -> Decision | None:
         if said is None or isinstance(said, Decision):
             return said
-        if not isinstance(said, str):
-            return Decision(value=said, seed=turn.seed)
         space = turn.actions or self.actions
+        if not isinstance(said, str):
+            if (space is not None and space.choice is not None) or not isinstance(said, Real) or said is True:
+                raise ValueError(
+                    f"The rule gave {said!r} for agent {turn.state.agent}; expected a label, text or number"
+                )
+            return Decision(value=said, seed=turn.seed)
         if space is None or space.choice is None:
             text, labels = space.text.read(said) if space and space.text else (said, {})
             return Decision(text, labels=labels, seed=turn.seed)

@@ -52,9 +52,11 @@ class Prompts:
         self.folder = None if folder is None else Path(folder)
         places = [_SHIPPED / language]
         if self.folder is not None:
-            if not any((self.folder / f"{name}.j2").is_file() for name in TEMPLATES):
-                names = ", ".join(f"{name}.j2" for name in TEMPLATES)
-                raise DataError(f"{folder}: no template found there; expected at least one of {names}")
+            found = {file.stem for file in self.folder.glob("*.j2")}
+            if not found or found - TEMPLATES.keys():
+                wrong = [f"{name}.j2 is no template" for name in sorted(found - TEMPLATES.keys())]
+                said = wrong[0] if wrong else "no template found there"
+                raise DataError(f"{folder}: {said}; there can be {', '.join(f'{name}.j2' for name in TEMPLATES)}")
             places.insert(0, self.folder)
         # Sandboxed, since a template file may come with somebody else's data; texts are never compiled.
         self._environment = SandboxedEnvironment(
@@ -67,6 +69,8 @@ class Prompts:
         for name, known in TEMPLATES.items():
             file = self._template(name).filename or name
             used = meta.find_undeclared_variables(self._environment.parse(Path(file).read_text(encoding="utf-8")))
+            if name == "policy_suffix" and "state" not in used:
+                raise DataError(f"{file}: does not show the agent's state; write {{{{ state }}}} somewhere")
             if unknown := used - known:
                 raise DataError(
                     f"{file}: {', '.join(sorted(unknown))} is unknown; it may use {', '.join(sorted(known))}"

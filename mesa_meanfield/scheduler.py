@@ -79,6 +79,11 @@ class MeanFieldScheduler:
         """What all ticks cost so far, unfinished ones included."""
         self.removed = 0
         """How many agents were gone before they could do what was decided for them."""
+        for kind, one in policy.items() if isinstance(policy, Mapping) else [(object, policy)]:
+            if not isinstance(kind, type):
+                raise TypeError(f"policy's keys must be agent types, got {kind!r}")
+            _check_part("policy", one, "decide")
+        _check_part("summarizer", summarizer, "update")
         names = _names.setdefault(model, set())
         if name in names:
             raise ValueError(f"The model has a scheduler {name!r} already; give this one another name")
@@ -90,6 +95,7 @@ class MeanFieldScheduler:
         self._due = False  # whether everyone of a whole tick has acted and the summary is still to be made
         self._spaces: dict[ActionSpace, None] = {}  # the action spaces in use, in the order of their first use
         self._occurrences: Counter[str] = Counter()
+        self._acted: Counter[str] = Counter()  # who had acted in the tick under way when an error came
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._cancelled = threading.Event()
@@ -122,7 +128,9 @@ class MeanFieldScheduler:
     ) -> list[Decision]:
         """Let these agents observe, decide in one batch, and act, as a part of the tick.
 
-        Leaders go before followers by a call for each, and one `update` at the end. Raises as `step`.
+        Leaders go before followers by a call for each, and one `update` at the end. All still see the mean
+        field of the last tick; followers who are to know the leaders' decisions observe them. Raises as
+        `step`; when a model's step is made again after an error, those who had acted are passed over.
 
         Args:
             agents: Who decides now.
@@ -164,8 +172,10 @@ class MeanFieldScheduler:
         self._check_cancelled()
         if self._due:
             raise MeanFieldError(f"Tick {self.tick} of {self.name!r} still lacks its summary: call update() first")
-        if not self._decided:  # else act() raised before: go on behind those who have acted
-            participants = [agent for agent in agents if isinstance(agent, Participant)]
+        try:
+            late = self._act()  # those whom an error in act() kept from acting
+            self._acted.update(agent for agent, _ in late)
+            participants = [a for a in agents if isinstance(a, Participant) and not self._has_acted(a)]
             members = self._model.agents
             here = {id(agent) for agent in participants if agent in members}  # others cannot be removed from it
             seed = derive(self._entropy, self.name, self.tick, "activation")
@@ -173,7 +183,16 @@ class MeanFieldScheduler:
             decisions = self._ask(turns, self.policy if override is None else override)
             self._occurrences.update(turn.state.agent for turn in turns)
             self._decided.extend((t, d, id(t.agent) in here) for t, d in zip(turns, decisions, strict=True))
-        return self._act()
+            return [decision for _, decision in (*late, *self._act())]
+        except BaseException:  # the model's step will be made again from its start
+            self._acted = Counter(state.agent for state, _ in self._done)
+            raise
+
+    def _has_acted(self, agent: Agent) -> bool:
+        """Whether the agent acted in this tick before an error; told once for each time."""
+        key = agent_key(agent)
+        self._acted[key] -= 1
+        return self._acted[key] >= 0
 
     def _observe(self, agents: Sequence[Agent], here: set[int]) -> list[Turn]:
         turns = []
@@ -195,7 +214,10 @@ class MeanFieldScheduler:
                 raise ValueError(
                     f"{_who(agent)}: another agent has the same key; seeds and records need different ones"
                 )
-            state = State(key, seen, None if self.group is None else self.group(agent))
+            group = None if self.group is None else self.group(agent)
+            if not isinstance(group, str | None):
+                raise TypeError(f"{_who(agent)}: group() must return a str, got {type(group).__name__}")
+            state = State(key, seen, group)
             occurrences[key] += 1
             turns.append(Turn(state, self._seed(key, occurrences[key], "decision"), own, agent))
         return turns
@@ -212,13 +234,15 @@ class MeanFieldScheduler:
                 decided = policy.decide(part, self.field, topic=self.topic, groups=self.fields)
             if len(decided) != len(part):
                 raise ValueError(f"{type(policy).__name__} gave {len(decided)} decisions for {len(part)} turns")
+            if wrong := [one for one in decided if not isinstance(one, Decision | None)]:
+                raise TypeError(f"{type(policy).__name__} must decide by Decision or None, got {wrong[0]!r}")
             decisions.update(zip(indices, decided, strict=True))
             spaces = (turn.actions or policy.actions for turn in part)
             self._spaces.update((space, None) for space in spaces if space is not None)
         self._check_cancelled()  # the last moment at which nobody has acted
         return [decisions[index] for index in range(len(turns))]
 
-    def _act(self) -> list[Decision]:
+    def _act(self) -> list[tuple[str, Decision]]:
         done = []
         while self._decided:
             turn, decision, was_here = self._decided[0]
@@ -226,7 +250,7 @@ class MeanFieldScheduler:
                 if not decision.empty:
                     turn.agent.act(decision)  # type: ignore[attr-defined]  # a Participant, see _decide
                 self._done.append((turn.state, decision))
-                done.append(decision)
+                done.append((turn.state.agent, decision))
             self._decided.popleft()
         return done
 
@@ -247,7 +271,7 @@ class MeanFieldScheduler:
             self.recorder.record(tick, field, fields)  # before the tick is over, so that none is ever missing
         self.field, self.fields, self.last = field, fields, tick
         self.tick += 1
-        self._done, self._due, self._occurrences = [], False, Counter()
+        self._done, self._due, self._occurrences, self._acted = [], False, Counter(), Counter()
         return tick
 
     def _summarize(self, field: MeanField, tick: Tick, group: str | None) -> MeanField:
@@ -255,11 +279,14 @@ class MeanFieldScheduler:
         seed = self._seed("", 0, "summary", group)
         try:
             with self._metered(self.summarizer), watching(self._watch):
-                return self.summarizer.update(field, tick, topic=self.topic, actions=actions, seed=seed)
+                after = self.summarizer.update(field, tick, topic=self.topic, actions=actions, seed=seed)
         except (ReplyError, BackendUnavailable) as error:  # the old text stays, the shares are new
             if isinstance(error, BackendUnavailable):
                 self.usage += Usage(failures=1)  # the summarizer itself counts its unreadable replies
             return field.counted(tick, labels_of(actions))
+        if not isinstance(after, MeanField):
+            raise TypeError(f"{type(self.summarizer).__name__}.update() must return a MeanField, got {after!r}")
+        return after
 
     # --- Small things ------------------------------------------------------------------------------
 
@@ -277,7 +304,9 @@ class MeanFieldScheduler:
     @contextmanager
     def _entered(self) -> Iterator[None]:
         if self._owner == threading.get_ident():
-            raise ReentryError(f"The scheduler {self.name!r} is inside a tick; act() must not call step()")
+            raise ReentryError(
+                f"The scheduler {self.name!r} is inside a tick; observe() and act() must not call step()"
+            )
         with self._lock:
             self._owner = threading.get_ident()
             try:
@@ -303,6 +332,11 @@ def _policy_of(agent: Agent, policies: Policies) -> Policy:
             return policies[kind]
     known = ", ".join(kind.__name__ for kind in policies)
     raise ValueError(f"{_who(agent)} has no policy; there are policies for {known}")
+
+
+def _check_part(what: str, part: object, method: str) -> None:
+    if isinstance(part, type) or not callable(getattr(part, method, None)) or not hasattr(part, "usage"):
+        raise TypeError(f"{what} must be an object with {method}() and usage (see protocols.py), got {part!r}")
 
 
 def _who(agent: Agent) -> str:

@@ -37,6 +37,8 @@ def entropy_of(model: Any) -> str:  # Any: Mesa is not imported here
     Raises:
         ValueError: The model's generator was made from a bare bit-generator state and has no entropy.
     """
+    if not hasattr(model, "rng"):
+        raise ValueError("The model has no rng yet; call super().__init__(rng=...) before making the scheduler")
     sequence = model.rng.bit_generator.seed_seq
     entropy = getattr(sequence, "entropy", None)
     if entropy is None:

@@ -136,7 +136,10 @@ def test_a_longer_word_with_an_accent_is_another_word():
 @example(["Yes!", "No!"], False)
 @example(["yes", "Yes"], False)
 @example(["B", "A"], True)
-@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=5, unique=True), st.booleans())
+@given(
+    st.lists(st.text(min_size=1, max_size=8).filter(str.isprintable), min_size=2, max_size=5, unique=True),
+    st.booleans(),
+)
 def test_every_answer_is_read_as_its_own_label(words, letters):
     options = tuple(f"label {i}" for i in range(len(words)))
     try:

@@ -202,6 +202,15 @@ def test_wrong_use_is_one_line_and_status_2(capsys, arguments):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_what_could_be_missed_in_the_data_is_noted(capsys, tmp_path):
+    write_cascades(tmp_path / "n.jsonl", [cascade(20, ["support", "SUPPORTT", None], language="de")])
+    status, _, err = run(capsys, "--data", tmp_path / "n.jsonl", "--out", tmp_path / "r")
+    assert status == 0
+    assert "the data also has SUPPORTT" in err
+    assert "6 of 20 recorded actions have no label of 'stance'" in err
+    assert "no prompts in language 'de'; taking those in 'en'" in err
+
+
 def test_a_dollar_in_an_id_is_no_formula(capsys, tmp_path):
     write_cascades(tmp_path / "d.jsonl", [cascade(12, key="x$\\frac$ 桥")])
     assert run(capsys, "--data", tmp_path / "d.jsonl", "--out", tmp_path / "r")[0] == 0

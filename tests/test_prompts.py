@@ -159,25 +159,33 @@ def test_a_template_that_is_not_utf_8_is_broken(tmp_path):
 
 def test_a_folder_without_any_template_is_told_with_the_names_expected(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match=r"no template found there; expected at least one of policy_prefix\.j2"):
+        with pytest.raises(DataError, match=r"no template found there; there can be policy_prefix\.j2"):
             Prompts("en", folder)
+
+
+def test_a_misspelt_template_or_one_without_the_state_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"policy_prefx\.j2 is no template; there can be policy_prefix"):
+        Prompts("en", own(tmp_path, policy_prefx="x", tally="x"))
+    (tmp_path / "policy_prefx.j2").unlink()
+    with pytest.raises(DataError, match="does not show the agent's state"):
+        Prompts("en", own(tmp_path, policy_suffix="What now?"))
 
 
 def test_a_variable_that_no_template_has_is_told_with_those_it_may_use(tmp_path):
     with pytest.raises(DataError, match=r"policy_suffix\.j2: parent is unknown; it may use .*state"):
-        Prompts("en", own(tmp_path, policy_suffix="{{ parent }}"))
+        Prompts("en", own(tmp_path, policy_suffix="{{ state }}{{ parent }}"))
 
 
 @pytest.mark.parametrize("attack", ["{{ state.__class__.__mro__ }}", "{{ ''.__class__.__base__.__subclasses__() }}"])
 def test_a_template_cannot_reach_behind_what_it_is_told(tmp_path, attack):
-    mine = Prompts("en", own(tmp_path, policy_suffix=attack))
+    mine = Prompts("en", own(tmp_path, policy_suffix="{{ state }}" + attack))
     with pytest.raises(DataError, match=r"policy_suffix\.j2"):
         mine.policy_suffix(EN, "I am a vet.")
 
 
 @pytest.mark.parametrize("fault", ["{{ 1 / 0 }}", "{{ state + 1 }}", "{{ '%d'|format(state) }}"])
 def test_a_template_that_fails_while_it_is_rendered_is_told(tmp_path, fault):
-    mine = Prompts("en", own(tmp_path, policy_suffix=fault))
+    mine = Prompts("en", own(tmp_path, policy_suffix="{{ state }}" + fault))
     with pytest.raises(DataError, match=r"policy_suffix\.j2"):
         mine.policy_suffix(EN, "I am a vet.")
 

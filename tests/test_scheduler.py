@@ -683,3 +683,58 @@ def test_agents_with_different_texts_still_make_one_batch():
         voter.actions = FreeText(question=f"What does voter {voter.unique_id} write?")
     model.step()
     assert events == ["replies to 3"]
+
+
+def test_a_models_step_made_again_after_an_error_lets_nobody_act_twice():
+    down = [True]
+
+    def probability(request, candidate):
+        if down[0] and "voter 3" in request.suffix:
+            raise BackendUnavailable("server down")
+        return 1.0
+
+    def step(model):
+        leader, *followers = model.agents
+        model.crowd.decide([leader])
+        model.crowd.decide(followers)
+        return model.crowd.update()
+
+    model, calm = (Crowd(4, backend=ScriptedBackend(probability=probability)) for _ in range(2))
+    with pytest.raises(BackendUnavailable):
+        step(model)
+    down[0] = False
+    assert step(model) == step(calm)
+    assert [len(v.done) for v in model.agents] == [1, 1, 1, 1]
+    assert step(model) == step(calm)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"policy": "llm"}, "policy must be an object with decide"),
+        ({"policy": {"Voter": None}}, "policy's keys must be agent types, got 'Voter'"),
+        ({"policy": LLMPolicy}, "policy must be an object with decide"),
+        ({"summarizer": "tally"}, "summarizer must be an object with update"),
+        ({"summarizer": NoField}, "summarizer must be an object with update"),
+    ],
+)
+def test_parts_of_a_wrong_kind_are_told_at_once(parts, said):
+    with pytest.raises(TypeError, match=said):
+        Crowd(1, **parts)
+
+
+def test_results_of_a_wrong_kind_are_told_in_their_tick():
+    class Wordy(NoField):
+        def update(self, field, tick, **known):
+            return "People nod."
+
+    class Plain(RulePolicy):
+        def decide(self, turns, field, **known):
+            return ["yes"] * len(turns)
+
+    with pytest.raises(TypeError, match=r"Wordy\.update\(\) must return a MeanField, got 'People nod\.'"):
+        Crowd(1, summarizer=Wordy()).step()
+    with pytest.raises(TypeError, match="Plain must decide by Decision or None, got 'yes'"):
+        Crowd(1, policy=Plain(lambda agent, field: None)).step()
+    with pytest.raises(TypeError, match=r"Voter 1: group\(\) must return a str, got int"):
+        Crowd(1, group=lambda agent: 7).step()

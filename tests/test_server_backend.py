@@ -585,7 +585,7 @@ def test_retries_of_the_server_and_of_the_policy_are_counted_once_each():
 
 
 def test_scores_of_an_overloaded_server_say_so():
-    said = r"after 2 tries: HTTP 503.*none of 2 requests was scored"
+    said = r"after 2 tries: HTTP 503.*so did all 2 requests of the batch"
     with FakeServer(status_of=lambda body: 503) as fake:
         server = backend(fake, retries=1)
         with server, pytest.raises(BackendUnavailable, match=said):

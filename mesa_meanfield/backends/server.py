@@ -217,6 +217,7 @@ class ServerBackend:
         start, total = time.perf_counter(), len(requests)
         answers: dict[int, _Read] = {}
         refusals: list[Answer] = []
+        failing: list[Answer] = []
         silent = 0  # requests in a row that nothing answered
         stop = threading.Event()
         finished: SimpleQueue[Future[Answer]] = SimpleQueue()
@@ -235,9 +236,11 @@ class ServerBackend:
                 silent = silent + 1 if answer.status is None else 0
                 if silent == min(total, max(self._concurrency, _PATIENCE)):
                     raise self._gone(answer)
-                if answer.status in _ONE_ONLY:
+                if answer.passing:
+                    failing.append(answer)
+                elif answer.status in _ONE_ONLY:
                     refusals.append(answer)
-                elif not answer.passing and answer.status and not 200 <= answer.status < 300:
+                elif answer.status and not 200 <= answer.status < 300:
                     raise BackendError(f"{answer.failure}{_ADVICE.get(answer.status, '')}")
                 answers[index] = read(requests[index], answer)
                 report(what, len(answers), total)
@@ -246,6 +249,8 @@ class ServerBackend:
             for future in indices:  # after an error: those under way may finish, and nobody waits for them
                 future.cancel()
             self._count(Usage(seconds=time.perf_counter() - start))
+        if total > 1 and len(failing) == total:
+            raise BackendUnavailable(f"{failing[0].failure}; so did all {total} requests of the batch")
         # A batch may hold one bad request only (asked again, say), so an earlier success speaks for the server.
         alike = len(refusals) == total and len({refusal.status for refusal in refusals}) == 1
         if alike and not self._client.answered:

@@ -82,15 +82,20 @@ def dimension_of(cascade: Cascade) -> str:
     return found.most_common(1)[0][0] if found else BEHAVIOUR
 
 
+def known_labels(dimension: str) -> tuple[str, ...]:
+    """The labels of a dimension that this package knows, in the order of its prompts; else none."""
+    known = _KNOWN.get((dimension, "en"))
+    return tuple(known.options) if known else ()
+
+
 def labels_of_dimension(dimension: str, cascades: Iterable[Cascade]) -> tuple[str, ...]:
     """All labels of a dimension: the known ones, then the others that the cascades have.
 
     Raises:
         DataError: There are fewer than two, so that there is nothing to compare.
     """
-    known = _KNOWN.get((dimension, "en"))
     found = {label_of(action, dimension) for cascade in cascades for action in cascade.actions} - {None}
-    labels = tuple(dict.fromkeys((*(known.options if known else ()), *sorted(filter(None, found)))))
+    labels = tuple(dict.fromkeys((*known_labels(dimension), *sorted(filter(None, found)))))
     if len(labels) < 2:
         raise DataError(f"Dimension {dimension!r} has {len(labels)} labels in this data; nothing to compare")
     return labels

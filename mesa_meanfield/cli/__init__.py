@@ -31,6 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 2 wrong use or bad input, 1 anything else.
     """
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        print("mesa-meanfield: interrupted", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     from mesa_meanfield.cli import fetch, run
 
     parser = _Parser(prog="mesa-meanfield", description="Populations of language-model agents under a mean field.")
@@ -44,14 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         given.do(given)
-    except KeyboardInterrupt:
-        return _say(given, "interrupted; what was recorded is kept", 1)
     except ReplyError as error:
         return _say(given, error, 1)
     except MeanFieldError as error:  # data, models, servers and arguments that are not as they should be
         return _say(given, error, WRONG_USE)
     except OSError as error:  # a full disk, say
-        return _say(given, f"{error}; what was recorded is kept", 1)
+        return _say(given, error, 1)
     return 0
 
 

@@ -80,6 +80,11 @@ def _lines(title: str, total: int | None) -> Iterator[Advance]:
         yield advance
 
 
+def note(what: str) -> None:
+    """One line on stderr, for what a user should know and could miss."""
+    print(f"note: {what}", file=sys.stderr, flush=True)  # noqa: T201
+
+
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
     print(json_text(values))  # noqa: T201

@@ -12,15 +12,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import mesa_meanfield_models.cascade
 from mesa_meanfield import __version__
 from mesa_meanfield.backends.load import SPECS, is_server, load_backend
-from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
+from mesa_meanfield.cascades.dimensions import dimension_of, known_labels, label_of, labels_of_dimension, space_of
 from mesa_meanfield.cascades.jsonl import read_cascades
-from mesa_meanfield.cli.output import print_json, print_lines, print_table, progress
+from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
 from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.errors import BackendError, DataError
 from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
@@ -34,6 +34,7 @@ from mesa_meanfield.store import RunDirectory, check_free
 from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
 from mesa_meanfield_models.cascade.model import CascadeModel
 
+_SHIPPED = Path(mesa_meanfield_models.cascade.__file__).parent / "data" / "synthetic.jsonl"
 SUMMARIZERS = ("llm", "tally", *BASELINES)
 
 
@@ -89,6 +90,8 @@ def run(given: argparse.Namespace) -> None:
         directory.finish(result)
     finally:
         directory.drop_if_nothing_recorded()
+        if directory.partial.exists():
+            note(f"the run did not end; what was recorded is in {directory.partial}")
     if given.json:
         print_json(result)
     else:
@@ -127,7 +130,10 @@ def _prepare(given: argparse.Namespace) -> _Job:
         trained = train_rivals(train, dimension, labels, warm_up=given.warm_up) if train else None
     except DataError as error:
         raise DataError(f"--train {', '.join(map(str, given.train))}: {error}") from None
+    _note_labels(cascade, dimension, labels)
     language = cascade.language if cascade.language in LANGUAGES else "en"
+    if language != cascade.language:
+        note(f"there are no prompts in language {cascade.language!r}; taking those in {language!r}")
     prompts = Prompts(language, given.prompts)
     if given.out is not None:
         check_free(given.out)
@@ -170,15 +176,15 @@ def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> 
         name=given.summarizer,
         trained=job.trained,
     )
-    trend(
-        directory.partial / "trend.png",
-        job.model.real,
-        simulated,
-        warm_up=job.played,
-        dimension=job.dimension,
-        labels=job.labels,
-        title=f"{job.cascade.id} ({job.cascade.domain}) · {given.summarizer} · {job.backend.name}",
-    )
+    if comparison.failures:
+        note(f"{comparison.failures} of {len(simulated) - job.played} decisions failed and count nowhere")
+    title = f"{job.cascade.id} ({job.cascade.domain}) · {given.summarizer} · {job.backend.name}"
+    picture = directory.partial / "trend.png"
+    real, played, dimension, labels = job.model.real, job.played, job.dimension, job.labels
+    try:
+        trend(picture, real, simulated, warm_up=played, dimension=dimension, labels=labels, title=title)
+    except OSError as error:  # no picture is no reason to lose the figures
+        note(f"{picture} cannot be written: {error}")
     return comparison, {
         "cascade": job.cascade.id,
         "dimension": job.dimension,
@@ -206,8 +212,7 @@ def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> 
 def _cascades(data: Path | None) -> tuple[list[Cascade], str]:
     if data is not None:
         return read_cascades(data), str(data)
-    with as_file(files("mesa_meanfield_models.cascade") / "data" / "synthetic.jsonl") as shipped:
-        return read_cascades(shipped), "the shipped cascades"
+    return read_cascades(_SHIPPED), "the shipped cascades"
 
 
 def _pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Cascade:
@@ -218,6 +223,16 @@ def _pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Casca
         raise DataError(f"{source}: no cascade has any action; nothing to simulate")
     some = ", ".join(cascade.id for cascade in cascades[:20]) + (", ..." if len(cascades) > 20 else "")
     raise DataError(f"{source}: there is no cascade {wanted!r}; there are {some}")
+
+
+def _note_labels(cascade: Cascade, dimension: str, labels: Sequence[str]) -> None:
+    """Tell of labels that may be slips, and of actions that have none."""
+    known = known_labels(dimension)
+    if known and (odd := [label for label in labels if label not in known]):
+        note(f"{dimension} is known with the labels {', '.join(known)}; the data also has {', '.join(odd)}")
+    without = sum(label_of(action, dimension) is None for action in cascade.actions)
+    if without:
+        note(f"{without} of {len(cascade.actions)} recorded actions have no label of {dimension!r} and count nowhere")
 
 
 def _probe(backend: Backend) -> None:
@@ -266,7 +281,7 @@ def _config(given: argparse.Namespace, job: _Job) -> Mapping[str, Any]:
     return {
         **{key: _plain(value) for key, value in asked.items()},
         "data": job.source,
-        "data_sha256": None if given.data is None else hashlib.sha256(given.data.read_bytes()).hexdigest(),
+        "data_sha256": hashlib.sha256((given.data or _SHIPPED).read_bytes()).hexdigest(),
         "id": job.cascade.id,
         "model": job.backend.name,
         "dimension": job.dimension,
