@@ -223,3 +223,11 @@ def test_writing_that_breaks_off_leaves_the_old_file_as_it_was(tmp_path):
     write_cascades(file, [replace(cascade(2), id="new")])
     assert [one.id for one in read_cascades(file)] == ["new"]
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_least_cascade_of_the_readme_is_one(tmp_path):
+    readme = Path(__file__).parents[1] / "models" / "cascade" / "data" / "README.md"
+    shown = readme.read_text(encoding="utf-8").split("The least:\n\n")[1].split("\n\n")[0]
+    (tmp_path / "least.jsonl").write_text(" ".join(shown.split()), encoding="utf-8")
+    (least,) = read_cascades(tmp_path / "least.jsonl")
+    assert least.actions[0].labels == {"stance": "query"}
