@@ -12,7 +12,7 @@ demo: $(VENV)/.local
 	$(BIN)/mesa-meanfield run
 
 test: $(VENV)/.test check
-	$(BIN)/mesa-meanfield fetch
+	-$(BIN)/mesa-meanfield fetch  # without it the tests that need the model are skipped
 	$(BIN)/python -m pytest
 
 # What needs no torch, for a second Python: make test-torch-free PYTHON=python3.12 VENV=.venv-3.12

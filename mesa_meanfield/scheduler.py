@@ -118,6 +118,8 @@ class MeanFieldScheduler:
 
         After an error the tick is not over, and the next call goes on with it: from the start, with the
         same seeds, where nobody has acted yet; else with those who have not acted; else with the summary.
+        (Mesa 3.5 silently runs no ``Model.step`` after one that raised: catch the error inside it, or call
+        this method again.)
         """
         with self._entered():
             self._whole(agents, policy)
