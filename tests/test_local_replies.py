@@ -178,3 +178,11 @@ def test_prompt_and_reply_must_fit_together():
     assert fits.failure is None
     assert not fits.finished
     assert too_long.failure is not None
+
+
+def test_a_text_that_ran_out_of_tokens_does_not_end_in_half_a_character():
+    requests = [replace(CROWD[0], seed=seed, sampling=Sampling(max_tokens=6, temperature=5.0)) for seed in range(60)]
+    replies = backend("llama").generate(requests)
+    cut = [reply.text for reply in replies if not reply.finished]
+    assert any("\N{REPLACEMENT CHARACTER}" in text for text in cut)  # single bytes of characters do come up
+    assert not any(text.endswith("\N{REPLACEMENT CHARACTER}") for text in cut)

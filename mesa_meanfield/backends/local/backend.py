@@ -223,7 +223,7 @@ class LocalBackend:
             self._count(computed=len(alive))
         self._count(asked=sum(map(len, written)))
         return [
-            Reply(self._until_stop(self._decode(ids), sampling.stop), finished=over)
+            Reply(self._until_stop(self._whole(ids, over), sampling.stop), finished=over)
             for ids, over in zip(written, finished, strict=True)
         ]
 
@@ -243,6 +243,10 @@ class LocalBackend:
 
     def _decode(self, ids: Ids) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _whole(self, ids: Ids, over: bool) -> str:
+        text = self._decode(ids)
+        return text if over else text.rstrip("\N{REPLACEMENT CHARACTER}")  # the tokens ran out inside a character
 
     @staticmethod
     def _until_stop(text: str, stops: Sequence[str]) -> str:
