@@ -44,6 +44,6 @@ class ReentryError(MeanFieldError):
 
 
 class Cancelled(MeanFieldError):
-    """``cancel()`` stopped the tick before anyone acted; the same tick can be stepped again."""
+    """``cancel()`` stopped the tick under way; stepping again goes on with it, and nobody acts twice."""
 
     retryable = True
