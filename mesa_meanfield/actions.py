@@ -15,6 +15,7 @@ from string import ascii_uppercase
 import numpy as np
 import numpy.typing as npt
 
+from mesa_meanfield.data import Decision
 from mesa_meanfield.errors import ReplyError
 from mesa_meanfield.protocols import ActionSpace, Sampling
 from mesa_meanfield.seeds import unit
@@ -167,7 +168,12 @@ class FreeText:
         """Itself."""
         return self
 
-    def read(self, reply: str) -> tuple[str, dict[str, str]]:
+    @property
+    def schema(self) -> None:
+        """No schema."""
+        return
+
+    def read(self, reply: str) -> Decision:
         """The text and its labels.
 
         Raises:
@@ -183,11 +189,11 @@ class FreeText:
         if not said:
             raise ReplyError("The reply is empty")
         if self.label_of is None:
-            return said, {}
+            return Decision(said)
         label = self.label_of(said)
         if self.options and label not in self.options:
             raise ReplyError(f"label_of gave {label!r}, which is not one of {', '.join(self.options)}")
-        return said, {self.dimension: label}
+        return Decision(said, labels={self.dimension: label})
 
 
 @dataclass(frozen=True)

@@ -179,15 +179,16 @@ class LLMPolicy:
             suffix = one.suffix
             if chosen is not None:
                 suffix = self.prompts.policy_suffix(space, one.turn.state.text, chosen=chosen)
-            requests.append(Request(one.prefix, suffix, derive(one.turn.seed, "text"), space.text.sampling))
+            seed, sampling = derive(one.turn.seed, "text"), space.text.sampling
+            requests.append(Request(one.prefix, suffix, seed, sampling, schema=space.text.schema))
             readers.append(space.text.read)
             writing.append(index)
         for index, (read, failure) in zip(writing, self._generate(requests, readers), strict=True):
             if read is None:
                 drafts[index] = replace(drafts[index], failure=failure, labels={})
             else:
-                said, labels = read
-                drafts[index] = replace(drafts[index], text=said, labels={**drafts[index].labels, **labels})
+                labels = {**drafts[index].labels, **read.labels}
+                drafts[index] = replace(drafts[index], text=read.text, value=read.value, labels=labels)
 
     def _generate(
         self, requests: Sequence[Request], readers: Sequence[Callable[[str], _Read]]
@@ -266,8 +267,8 @@ class RulePolicy:
                 )
             return Decision(value=said, seed=turn.seed)
         if space is None or space.choice is None:
-            text, labels = space.text.read(said) if space and space.text else (said, {})
-            return Decision(text, labels=labels, seed=turn.seed)
+            read = space.text.read(said) if space and space.text else Decision(said)
+            return replace(read, seed=turn.seed)
         if said not in space.choice.options:
             options = ", ".join(space.choice.options)
             raise ValueError(f"The rule gave {said!r} for agent {turn.state.agent}, which is not one of {options}")

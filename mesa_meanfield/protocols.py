@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mesa_meanfield.data import Decision, MeanField, State, Tick
 
 if TYPE_CHECKING:
-    from mesa_meanfield.actions import Choice, FreeText
+    from mesa_meanfield.actions import Choice
 
 # --- What goes across ------------------------------------------------------------------------------
 
@@ -53,6 +53,10 @@ class Request:
     sampling: Sampling = Sampling()
     choices: tuple[str, ...] | None = None
     """The only replies that are of use, where the reply is a choice."""
+    schema: str | None = None
+    """A JSON schema, as JSON, that the reply must follow."""
+    adapter: str | None = None
+    """The name of the LoRA adapter that answers, where the backend has several; None for the bare model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Usage:
     """Questions asked again: replies that could not be read, and connections that failed."""
     failures: int = 0
     """Questions that stayed without a usable reply."""
+    shared: int = 0
+    """Texts that were not generated for their agent but shared with a twin (``texts_per_group``)."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -139,8 +145,35 @@ class ActionSpace(Protocol):
         ...
 
     @property
-    def text(self) -> FreeText | None:
+    def text(self) -> Writing | None:
         """The text to generate, if any."""
+        ...
+
+
+class Writing(Protocol):
+    """How a text is asked for and read."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How it is sampled."""
+        ...
+
+    @property
+    def schema(self) -> str | None:
+        """The JSON schema that it follows, if any."""
+        ...
+
+    @property
+    def question(self) -> str:
+        """What is asked; empty for the template's own words."""
+        ...
+
+    def read(self, reply: str) -> Decision:
+        """What was written: a decision with its text, value and labels alone.
+
+        Raises:
+            ReplyError: The reply cannot be read.
+        """
         ...
 
 

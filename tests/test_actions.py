@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mesa_meanfield import ScriptedBackend
 from mesa_meanfield.actions import Choice, ChoiceThenText, FreeText, labels_of
+from mesa_meanfield.data import Decision
 from mesa_meanfield.errors import ReplyError
 from mesa_meanfield.protocols import ActionSpace, Request
 
@@ -181,7 +182,7 @@ def test_there_are_only_so_many_letters():
     ],
 )
 def test_a_text_is_read_without_the_quotes_around_it(reply, said):
-    assert FreeText().read(reply) == (said, {})
+    assert FreeText().read(reply) == Decision(said)
 
 
 @pytest.mark.parametrize("reply", ["", " \n", '""', '" "', "“”"])
@@ -192,7 +193,7 @@ def test_an_empty_text_is_a_reply_error(reply):
 
 def test_label_of_gives_a_text_its_label():
     space = FreeText(label_of=lambda text: "ask" if "?" in text else "tell", options=("ask", "tell"), dimension="act")
-    assert space.read("Is it?") == ("Is it?", {"act": "ask"})
+    assert space.read("Is it?") == Decision("Is it?", labels={"act": "ask"})
     assert space.labels == {"act": ("ask", "tell")}
 
 
