@@ -1,53 +1,96 @@
 """A transformers model that answers whole crowds.
 
-The requests of a call are grouped by what they share: the longest common token prefix of a group is
-computed once, and sub-batches of similar length go behind it.
+The requests of a call become batches (batches.py): what many of them begin with is computed once, equal
+prompts are computed once, and rows of similar length go together (rows.py). Behind the prompts labels are
+scored as a tree of tokens (trie.py), or texts are written (decode.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mesa_meanfield.backends.local.caches import branch, spread, window
+from mesa_meanfield.backends.adapted import AdaptedBackend
+from mesa_meanfield.backends.local import memory
+from mesa_meanfield.backends.local.adapters import Adapters
+from mesa_meanfield.backends.local.batches import Ask, Batch, Ids, batches
+from mesa_meanfield.backends.local.decode import Decoder, longest
+from mesa_meanfield.backends.local.grammar import Grammars, Guide
 from mesa_meanfield.backends.local.rendering import Renderer
-from mesa_meanfield.backends.local.sampling import precise, sample_tokens
+from mesa_meanfield.backends.local.rows import Phase, Rows, Runner
+from mesa_meanfield.backends.local.sampling import precise
+from mesa_meanfield.backends.local.trie import Trie, trie
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.progress import report
 from mesa_meanfield.protocols import Reply, Request, Sampling, Usage
-from mesa_meanfield.seeds import noise
 
-Ids = list[int]
+_KEPT_ROOTS = 2
+_Done = TypeVar("_Done")
+Question = tuple[str | None, str, str]  # adapter, prefix, suffix: all that a prompt depends on
 
 
 class LocalBackend:
-    """A causal language model of transformers, in this process.
+    """A causal language model of transformers, in this process. Not for several threads at once.
 
     Args:
-        model: The model, on its device, in evaluation mode.
+        model: The model, on its device, in evaluation mode; its weights must not change any more.
         tokenizer: Its tokenizer.
         name: Its name in records.
-        batch: Requests per sub-batch; changes the speed and no result beyond floating-point ties.
+        batch: Requests per sub-batch; None for as many as the device's memory takes. Changes the speed and
+            no result beyond floating-point ties; halved where the memory does not suffice.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, batch: int = 16) -> None:  # Any: transformers' own
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, batch: int | None = None) -> None:  # Any: theirs
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
         self.batch = batch
-        self.usage = Usage()
+        self._calls = 0
+        self._asked = 0
+        self._seconds = 0.0
+        self._limit = batch  # what turned out to fit into memory
         self._renderer = Renderer(tokenizer)
-        self._window = window(model)
+        self._runner = Runner(model, tokenizer.pad_token_id or 0)
+        self._adapters = Adapters(model)
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         ends = model.generation_config.eos_token_id
-        self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self._decoder = Decoder(self._runner, tokenizer, ends)
+        self._grammars = Grammars(tokenizer, self._runner.vocabulary, ends)
+        self._roots: OrderedDict[tuple[str | None, Ids], Rows] = OrderedDict()
+
+    @property
+    def usage(self) -> Usage:
+        """What was spent so far."""
+        computed = sum(phase.tokens for phase in self.phases.values())
+        return Usage(self._calls, self._asked + self._decoder.written, computed, self._seconds)
+
+    @property
+    def phases(self) -> Mapping[str, Phase]:
+        """What the parts of the work cost so far: prefix, prefill, decode, sampling."""
+        return self._runner.phases
+
+    def adapted(self, folder: str | Path, name: str = "") -> AdaptedBackend:
+        """Load a LoRA adapter; returns a backend that answers with it on this same model.
+
+        Args:
+            folder: Where peft saved it.
+            name: Its name here; by default that of the folder.
+
+        Raises:
+            BackendError: It is no adapter of this model, or the name is taken.
+        """
+        name = name or Path(folder).name
+        self._runner.mixed = self._adapters.add(name, folder)
+        return AdaptedBackend(self, name)
 
     def score(self, requests: Sequence[Request], candidates: Sequence[str]) -> npt.NDArray[np.float64]:
         """Log-probabilities in nats, shape (len(requests), len(candidates)); exact for any number of tokens.
@@ -58,206 +101,173 @@ class LocalBackend:
         if not requests or not candidates:
             return scores
         with self._working(len(requests)):
-            texts = [self._renderer.text(request) for request in requests]
+            twins: dict[Question, list[int]] = defaultdict(list)  # equal questions are computed once
+            for index, request in enumerate(requests):
+                twins[request.adapter, request.prefix, request.suffix].append(index)
+            places = list(twins.values())
+            asks, texts = self._asks([requests[where[0]] for where in places])
             options = self._renderer.candidates(texts[0], candidates)
-            twins: dict[tuple[int, ...], list[int]] = defaultdict(list)  # equal prompts are computed once
-            for index, text in enumerate(texts):
-                twins[tuple(self._renderer.ids(text))].append(index)
-            longest, behind = max(map(len, options)), sum(len(option) - 1 for option in options)
-            twins = {ids: where for ids, where in twins.items() if self._fits(len(ids) + longest)}
-            self._count(asked=sum((len(ids) + behind) * len(where) for ids, where in twins.items()))
-            prompts = [list(ids) for ids in twins]
-            prefixes = [requests[where[0]].prefix for where in twins.values()]
+            ahead, behind = max(map(len, options)), sum(len(option) - 1 for option in options)
+            asks = [ask for ask in asks if self._fits(len(ask.prompt) + ahead)]
+            self._asked += sum((len(ask.prompt) + behind) * len(places[ask.index]) for ask in asks)
             done = 0
-            for rows, found in self._prefilled(prompts, prefixes, longest):
-                values = self._score_rows(found, options)
-                del found  # its memory, before the next sub-batch
-                for row, value in zip(rows, values, strict=True):
-                    where = twins[tuple(prompts[row])]
-                    scores[where] = value
-                    done += len(where)
+            for batch, values in self._each(asks, ahead, lambda batch: self._score(batch, options, ahead)):
+                for ask, value in zip(batch.asks, values, strict=True):
+                    scores[places[ask.index]] = value
+                    done += len(places[ask.index])
                 report("choices", done, len(requests))
         return scores
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """One reply per request, in order, each sampled with its own seed."""
+        """One reply per request, in order, each sampled with its own seed; those with a schema follow it."""
         replies = [Reply(failure="never asked")] * len(requests)
         with self._working(len(requests)):
-            prompts = [self._renderer.ids(self._renderer.text(request)) for request in requests]
-            kinds: dict[Sampling, list[int]] = defaultdict(list)
-            for index, request in enumerate(requests):
-                if self._fits(len(prompts[index]) + request.sampling.max_tokens):
-                    kinds[request.sampling].append(index)
-                else:
-                    limit = f"the model takes {self._context}"
-                    replies[index] = Reply(
-                        failure=f"The prompt has {len(prompts[index])} tokens, {limit} with the reply"
-                    )
-            self._count(asked=sum(map(len, prompts)))
+            asks, _ = self._asks(requests)
+            self._asked += sum(len(ask.prompt) for ask in asks)
+            kinds: dict[tuple[Sampling, str | None], list[Ask]] = defaultdict(list)
+            for ask in asks:
+                kinds[requests[ask.index].sampling, requests[ask.index].schema].append(ask)
             done = 0
-            for sampling, indices in kinds.items():
-                own, prefixes = [prompts[i] for i in indices], [requests[i].prefix for i in indices]
-                for rows, found in self._prefilled(own, prefixes, sampling.max_tokens):
-                    written = self._continue_rows(found, [requests[indices[row]].seed for row in rows], sampling)
-                    del found  # its memory, before the next sub-batch
-                    for row, reply in zip(rows, written, strict=True):
-                        replies[indices[row]] = reply
-                    done += len(rows)
+            for (sampling, schema), several in kinds.items():
+                guide = None if schema is None else self._grammars.guide(schema)
+                ahead = longest(sampling, guide)
+                fitting = [ask for ask in several if self._fits(len(ask.prompt) + ahead)]
+                for ask in several:
+                    if not self._fits(len(ask.prompt) + ahead):
+                        limit = f"the model takes {self._context} with the reply"
+                        replies[ask.index] = Reply(failure=f"The prompt has {len(ask.prompt)} tokens, {limit}")
+
+                def write(batch: Batch, how: Sampling = sampling, by: Guide | None = guide) -> list[Reply]:
+                    seeds = [requests[ask.index].seed for ask in batch.asks]
+                    return self._decoder.write(self._computed(batch, longest(how, by)), seeds, how, by)
+
+                for batch, written in self._each(fitting, ahead, write):
+                    for ask, reply in zip(batch.asks, written, strict=True):
+                        replies[ask.index] = reply
+                    done += len(batch.asks)
                     report("replies", done, len(requests))
         return replies
 
-    # --- Prompts -> the model's state behind them ---------------------------------------------------
+    # --- Requests -> batches ------------------------------------------------------------------------
 
-    def _prefilled(
-        self, prompts: Sequence[Ids], prefixes: Sequence[str], ahead: int
-    ) -> Iterator[tuple[list[int], _Prefilled]]:
-        """Sub-batches of one prefix, computed up to the end of their prompts; ``ahead`` tokens will follow."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for index, prefix in enumerate(prefixes):
-            groups[prefix].append(index)
-        single = [group[0] for group in groups.values() if len(group) == 1]
-        for group in (single, *(group for group in groups.values() if len(group) > 1)):
-            if group:
-                yield from self._prefilled_group(prompts, group, ahead)
+    def _asks(self, requests: Sequence[Request]) -> tuple[list[Ask], list[str]]:
+        """What is to be computed, with the rendered prompts; equal questions are rendered once."""
+        known: dict[Question, tuple[str, Ids]] = {}
+        asks, texts = [], []
+        for index, request in enumerate(requests):
+            question = (request.adapter, request.prefix, request.suffix)
+            if question not in known:
+                text = self._renderer.text(request)
+                known[question] = text, tuple(self._renderer.ids(text))
+            text, ids = known[question]
+            asks.append(Ask(index, ids, question[:2], request.adapter))
+            texts.append(text)
+        return asks, texts
 
-    def _prefilled_group(
-        self, prompts: Sequence[Ids], group: Sequence[int], ahead: int
-    ) -> Iterator[tuple[list[int], _Prefilled]]:
-        """Sub-batches of similar length, behind what all their prompts begin with."""
-        order = sorted(group, key=lambda i: len(prompts[i]))
-        own = [prompts[i] for i in group]
-        # One short of the shortest prompt, so that every row has a token of its own to compute.
-        shared = min(_common(min(own), max(own)), len(prompts[order[0]]) - 1) if len(group) > 1 else 0
-        if len(prompts[order[-1]]) + ahead > self._window:
-            shared = 0  # a window or a recurrence would count the padding between prefix and suffix
-        prefix = None
-        if shared:
-            ids = self._tensor([own[0][:shared]])
-            prefix = self._forward(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-            self._count(computed=shared)
-        for start in range(0, len(order), self.batch):
-            rows = order[start : start + self.batch]
-            yield rows, self._prefill([prompts[row][shared:] for row in rows], prefix, shared)
-
-    def _prefill(self, suffixes: Sequence[Ids], prefix: Any, shared: int) -> _Prefilled:
-        width = max(map(len, suffixes))
-        pad = self.tokenizer.pad_token_id or 0
-        ids = self._tensor([[pad] * (width - len(s)) + s for s in suffixes])  # (B, L), padded on the left
-        own = self._tensor([[0] * (width - len(s)) + [1] * len(s) for s in suffixes])  # (B, L)
-        mask = torch.cat([own.new_ones(len(suffixes), shared), own], dim=1)  # (B, P + L)
-        positions = (shared + own.cumsum(-1) - 1).clamp(min=0)
-        cache = None if prefix is None else spread(prefix, len(suffixes))
-        out = self._forward(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self._count(computed=sum(map(len, suffixes)))
-        return _Prefilled(out.logits[:, -1], out.past_key_values, mask, positions[:, -1:])
-
-    # --- What to do behind the prompts --------------------------------------------------------------
-
-    def _score_rows(self, found: _Prefilled, options: Sequence[Ids]) -> npt.NDArray[np.float64]:
-        """Log-probabilities of each option behind each row, shape (B, K)."""
-        first = precise(found.logits).log_softmax(-1)  # (B, V)
-        scores = first[:, [option[0] for option in options]]  # (B, K)
-        for column, option in enumerate(options):
-            if len(option) > 1:
-                size, steps = len(scores), len(option) - 1
-                ids = self._tensor([option[:-1]]).expand(size, -1)
-                ahead = torch.arange(1, steps + 1, device=ids.device)
-                out = self._forward(
-                    input_ids=ids,
-                    attention_mask=torch.cat([found.mask, found.mask.new_ones(size, steps)], dim=1),
-                    position_ids=found.positions + ahead,
-                    past_key_values=branch(found.cache),  # every option starts from the end of the prompts
-                    use_cache=True,
-                )
-                rest = precise(out.logits[:, -steps:]).log_softmax(-1)  # (B, T - 1, V)
-                scores[:, column] += rest[:, range(steps), option[1:]].sum(-1)
-                self._count(computed=size * steps)
-        return scores.cpu().numpy()
-
-    def _continue_rows(self, found: _Prefilled, seeds: Sequence[int], sampling: Sampling) -> list[Reply]:
-        """Sample each row to its end; rows that are over leave the batch."""
-        size = len(seeds)
-        uniforms = torch.from_numpy(np.stack([noise(seed, sampling.max_tokens) for seed in seeds]))  # (B, T)
-
-        written: list[Ids] = [[] for _ in range(size)]
-        finished = [False] * size
-        alive = list(range(size))
-        logits, cache, mask, positions = found.logits, found.cache, found.mask, found.positions
-        for step in range(sampling.max_tokens):
-            seen = self._tensor([written[row] for row in alive])
-            tokens = sample_tokens(logits, uniforms[alive, step], sampling, seen)  # (B,)
-            keep = []
-            for place, (row, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
-                if token in self._ends:
-                    finished[row] = True
+    def _each(self, asks: Sequence[Ask], ahead: int, work: Callable[[Batch], _Done]) -> Iterator[tuple[Batch, _Done]]:
+        """The batches with what the work on each gives; those that memory cannot take are halved."""
+        for whole in batches(asks, lambda width: self._size(width + ahead), lambda ask: self._shares(ask, ahead)):
+            waiting = [whole]
+            while waiting:
+                batch = waiting.pop(0)
+                if self._limit is not None and len(batch.asks) > self._limit:
+                    waiting[:0] = batch.halves()
                     continue
-                written[row].append(token)
-                if sampling.stop and any(stop in self._decode(written[row]) for stop in sampling.stop):
-                    finished[row] = True
+                try:
+                    with self._adapters.using(set(batch.adapters)):
+                        done = work(batch)
+                except (torch.OutOfMemoryError, RuntimeError) as error:
+                    if not memory.is_out_of_memory(error):
+                        raise
+                    if len(batch.asks) == 1:
+                        raise BackendError(
+                            f"{self.name}: out of memory with one request; take a smaller model or shorter prompts"
+                        ) from None
+                    self._limit = len(batch.asks) // 2
+                    self._roots.clear()
+                    memory.give_back(self._runner.device)
+                    waiting[:0] = batch.halves()
                     continue
-                keep.append(place)
-            if not keep or step + 1 == sampling.max_tokens:
-                break
-            if len(keep) < len(alive):
-                at = torch.tensor(keep, device=tokens.device)
-                alive = [alive[place] for place in keep]
-                tokens, mask, positions = tokens[at], mask[at], positions[at]
-                cache.reorder_cache(at)  # which recurrent layers have, too
-            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-            positions = positions + 1
-            out = self._forward(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = out.logits[:, -1]
-            self._count(computed=len(alive))
-        self._count(asked=sum(map(len, written)))
-        return [
-            Reply(self._until_stop(self._whole(ids, over), sampling.stop), finished=over)
-            for ids, over in zip(written, finished, strict=True)
-        ]
+                yield batch, done
+
+    def _size(self, tokens: int) -> int:
+        """How many rows of so many tokens a batch may have."""
+        fitting = memory.rows_that_fit(self.model, tokens) if self.batch is None else self.batch
+        return fitting if self._limit is None else min(fitting, self._limit)
+
+    def _shares(self, ask: Ask, ahead: int) -> bool:
+        # A window or a recurrence would count the padding between a row's tokens.
+        return len(ask.prompt) + ahead <= self._runner.window
+
+    def _computed(self, batch: Batch, ahead: int) -> Rows:
+        """The rows of a batch, up to the end of their prompts and with room for more."""
+        holed = self._shares(max(batch.asks, key=lambda ask: len(ask.prompt)), ahead)
+        rows = self._root(batch) if batch.root else self._runner.start(0, holed=holed)
+        mixed = len(set(batch.adapters)) > 1
+        if any(batch.stems):
+            tokens = sum(map(len, batch.stems))
+            stem_adapters = [batch.adapters[batch.stem_of.index(stem)] for stem in range(len(batch.stems))]
+            with self._runner.timed("prefix", tokens):
+                width = max(map(len, batch.stems))
+                rows = rows.picked([0] * len(batch.stems), width, stem_adapters if mixed else None)
+                rows.extend(batch.stems)
+        leaves: dict[tuple[str | None, int, Ids], int] = {}  # equal prompts are one row until they are sampled
+        row_of = []
+        for place, (adapter, stem) in enumerate(zip(batch.adapters, batch.stem_of, strict=True)):
+            row_of.append(leaves.setdefault((adapter, stem, batch.leaf(place)), len(leaves)))
+        own = [leaf for _, _, leaf in leaves]
+        tokens, twins = sum(map(len, own)), len(own) < len(row_of)
+        with self._runner.timed("prefill", tokens):
+            index = [stem if any(batch.stems) else 0 for _, stem, _ in leaves]
+            room = max(map(len, own)) + (0 if twins else ahead)
+            rows = rows.picked(index, room, [adapter for adapter, _, _ in leaves] if mixed else None)
+            rows.extend(own)
+            if twins:
+                rows = rows.picked(row_of, ahead)
+        return rows
+
+    def _root(self, batch: Batch) -> Rows:
+        """What all of a batch begins with; the last few are kept, for a second question to the same crowd."""
+        key = (self._adapters.active, batch.root)
+        if key not in self._roots:
+            with self._runner.timed("prefix", len(batch.root)):
+                rows = self._runner.start(len(batch.root))
+                rows.extend([batch.root])
+            self._roots[key] = rows.shared()
+        self._roots.move_to_end(key)
+        while len(self._roots) > _KEPT_ROOTS:
+            self._roots.popitem(last=False)
+        return self._roots[key]
+
+    # --- Behind the prompts -------------------------------------------------------------------------
+
+    def _score(self, batch: Batch, options: Sequence[Sequence[int]], ahead: int) -> npt.NDArray[np.float64]:
+        """Log-probabilities of each candidate behind each row, shape (B, K)."""
+        whole = trie(options)
+        rows = self._computed(batch, max(ahead, len(whole.tokens)))
+        # Where there may be no padding, branches may not stand beside each other either: each goes alone.
+        trees = [whole] if rows.holed else [trie([option]) for option in options]
+        return np.concatenate([self._score_tree(rows, tree) for tree in trees], axis=1)
+
+    def _score_tree(self, rows: Rows, tree: Trie) -> npt.NDArray[np.float64]:
+        """Log-probabilities of each candidate of a tree behind each row, shape (B, K)."""
+        follows: dict[int, list[int]] = defaultdict(list)
+        for node, token in dict.fromkeys(term for terms in tree.terms for term in terms):
+            follows[node].append(token)
+        found: dict[tuple[int, int], torch.Tensor] = {}  # node and token -> log-probabilities, (B,)
+        with self._runner.timed("prefill", len(rows) * len(tree.tokens)):
+            ahead = rows.ahead(tree) if tree.tokens else rows.logits[:, None]  # (B, N, V)
+            for node, tokens in follows.items():
+                logits = precise(rows.logits if node < 0 else ahead[:, node])
+                logs = logits[:, tokens] - logits.logsumexp(-1, keepdim=True)
+                found |= {(node, token): logs[:, place] for place, token in enumerate(tokens)}
+            sums = [torch.stack([found[term] for term in terms]).sum(0) for terms in tree.terms]
+        return torch.stack(sums, dim=1).cpu().numpy()
 
     # --- Small things ------------------------------------------------------------------------------
 
-    def _forward(self, **inputs: Any) -> Any:  # Any: a transformers ModelOutput
-        with torch.inference_mode():
-            try:
-                return self.model(**inputs)
-            except torch.OutOfMemoryError as error:
-                raise BackendError(
-                    f"{self.name}: out of memory at {self.batch} requests; take a smaller batch"
-                ) from error
-
-    def _tensor(self, rows: Sequence[Ids]) -> torch.Tensor:
-        return torch.tensor(rows, dtype=torch.long, device=self.model.device)
-
-    def _decode(self, ids: Ids) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-    def _whole(self, ids: Ids, over: bool) -> str:
-        text = self._decode(ids)
-        return text if over else text.rstrip("\N{REPLACEMENT CHARACTER}")  # the tokens ran out inside a character
-
-    @staticmethod
-    def _until_stop(text: str, stops: Sequence[str]) -> str:
-        cuts = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-        return text[: min(cuts)] if cuts else text
-
     def _fits(self, tokens: int) -> bool:
         return self._context is None or tokens <= self._context
-
-    def _count(self, asked: int = 0, computed: int = 0) -> None:
-        self.usage += Usage(tokens_asked=asked, tokens_computed=computed)
 
     @contextmanager
     def _working(self, calls: int) -> Iterator[None]:
@@ -265,16 +275,5 @@ class LocalBackend:
         try:
             yield
         finally:
-            self.usage += Usage(calls=calls, seconds=time.perf_counter() - start)
-
-
-def _common(first: Ids, last: Ids) -> int:
-    """How many tokens two prompts share from the start; for the least and greatest of many, how many all share."""
-    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-
-
-class _Prefilled:
-    """A sub-batch up to the end of its prompts: next logits (B, V), cache, mask (B, S), last positions (B, 1)."""
-
-    def __init__(self, logits: torch.Tensor, cache: Any, mask: torch.Tensor, positions: torch.Tensor) -> None:
-        self.logits, self.cache, self.mask, self.positions = logits, cache, mask, positions
+            self._calls += calls
+            self._seconds += time.perf_counter() - start

@@ -6,15 +6,15 @@ Weights are read as safetensors or GGUF, never as pickles; code that comes with 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 import transformers
 
+from mesa_meanfield.backends.local.adapters import check_complete, put_on
 from mesa_meanfield.backends.local.backend import LocalBackend
 from mesa_meanfield.backends.local.embedded import MODEL, fetch
 from mesa_meanfield.errors import BackendError
@@ -23,13 +23,13 @@ Loaded = tuple[Any, Any]  # a transformers model and its tokenizer: the library 
 
 
 def load_local(
-    spec: str, *, batch: int = 16, adapter: str | Path | None = None, device: str | None = None
+    spec: str, *, batch: int | None = None, adapter: str | Path | None = None, device: str | None = None
 ) -> LocalBackend:
     """Load a model for inference, in fp32 on the CPU and bf16 elsewhere.
 
     Args:
         spec: ``embedded``, ``hf:NAME-OR-FOLDER`` or ``FILE.gguf``.
-        batch: Requests per sub-batch.
+        batch: Requests per sub-batch; by default as many as are fast and fit into memory.
         adapter: A peft adapter's folder, put on the model for every request.
         device: A torch device; by default CUDA where there is any, else MPS, else the CPU.
 
@@ -51,7 +51,7 @@ def load_local(
             model, tokenizer = _read(source, dtype)
     if adapter is not None:
         with _quiet(), _one_line(f"adapter {adapter}"):
-            model = _with_adapter(model, Path(adapter))
+            model = put_on(model, "default", Path(adapter))
             name = f"{name}+{Path(adapter).name}"
     with _one_line(name):
         model = model.to(place).eval()
@@ -79,15 +79,8 @@ def _read(source: str, dtype: torch.dtype) -> Loaded:
     model, found = transformers.AutoModelForCausalLM.from_pretrained(
         place, dtype=dtype, use_safetensors=True, output_loading_info=True, **safe
     )
-    _complete(source, found["missing_keys"])
+    check_complete(source, found["missing_keys"])
     return model, tokenizer
-
-
-def _complete(what: str, missing: Collection[str]) -> None:
-    """Weights that a file lacks would be random numbers."""
-    if missing:
-        some = ", ".join(sorted(missing)[:3])
-        raise BackendError(f"{what} lacks {len(missing)} weights of this kind of model, such as {some}")
 
 
 def _read_gguf(file: Path, dtype: torch.dtype) -> Loaded:
@@ -99,19 +92,6 @@ def _read_gguf(file: Path, dtype: torch.dtype) -> Loaded:
     place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     return transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=dtype), tokenizer
-
-
-def _with_adapter(model: Any, folder: Path) -> Any:
-    import peft
-
-    if not (folder / "adapter_config.json").is_file():
-        raise BackendError(f"{folder}: no peft adapter there (adapter_config.json is missing)")
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise BackendError(f"{folder}: adapter_model.safetensors is missing; pickled weights are never loaded")
-    adapted = peft.PeftModel.from_pretrained(model, str(folder))
-    with safetensors.safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        _complete(f"adapter {folder}", set(peft.get_peft_model_state_dict(adapted)) - set(file.keys()))
-    return adapted
 
 
 def _best_device() -> str:

@@ -8,7 +8,11 @@ from mesa_meanfield.protocols import Sampling
 
 
 def sample_tokens(
-    logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling, seen: torch.Tensor
+    logits: torch.Tensor,
+    uniforms: torch.Tensor,
+    sampling: Sampling,
+    seen: torch.Tensor | None = None,
+    allowed: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sample by inverting the cumulative distribution, one uniform number per row.
 
@@ -19,13 +23,16 @@ def sample_tokens(
         uniforms: In [0, 1), shape (B,).
         sampling: Temperature, top-k, top-p (inside the top k) and repetition penalty.
         seen: The tokens written so far, shape (B, T); the repetition penalty is on these.
+        allowed: Which tokens may come at all, shape (B, V); at least one for each row.
 
     Returns:
         Token ids, shape (B,).
     """
     logits = logits.float()
-    if sampling.repetition_penalty != 1.0:
+    if sampling.repetition_penalty != 1.0 and seen is not None:
         logits = _penalise(logits, seen, sampling.repetition_penalty)
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
     logits = logits / sampling.temperature
     size = logits.shape[-1]
     if sampling.top_k or sampling.top_p < 1:
