@@ -18,6 +18,7 @@ _HOME = {
     "ArrivalOrder": "activation",
     "RandomShare": "activation",
     "everyone": "activation",
+    "BatchingBackend": "backends.batching",
     "load_backend": "backends.load",
     "ScriptedBackend": "backends.scripted",
     "ServerBackend": "backends.server",
@@ -31,12 +32,13 @@ _HOME = {
     "Tick": "data",
     "MeanFieldError": "errors",
     "LLMPolicy": "policy",
-    "RecordedPolicy": "policy",
-    "RulePolicy": "policy",
+    "RecordedPolicy": "rules",
+    "RulePolicy": "rules",
     "Prompts": "prompts",
     "Sampling": "protocols",
     "Usage": "protocols",
     "MeanFieldScheduler": "scheduler",
+    "Schema": "schema",
     "LLMSummarizer": "summarizers",
     "NoField": "summarizers",
     "PopularActions": "summarizers",
@@ -50,16 +52,19 @@ if TYPE_CHECKING:
     from mesa_meanfield.actions import Choice, ChoiceThenText, FreeText
     from mesa_meanfield.activation import ArrivalOrder, RandomShare, everyone
     from mesa_meanfield.agents import MeanFieldAgent
+    from mesa_meanfield.backends.batching import BatchingBackend
     from mesa_meanfield.backends.load import load_backend
     from mesa_meanfield.backends.scripted import ScriptedBackend
     from mesa_meanfield.backends.server import ServerBackend
     from mesa_meanfield.cascades.jsonl import read_cascades, write_cascades
     from mesa_meanfield.data import Action, Cascade, Decision, MeanField, State, Tick
     from mesa_meanfield.errors import MeanFieldError
-    from mesa_meanfield.policy import LLMPolicy, RecordedPolicy, RulePolicy
+    from mesa_meanfield.policy import LLMPolicy
     from mesa_meanfield.prompts import Prompts
     from mesa_meanfield.protocols import Sampling, Usage
+    from mesa_meanfield.rules import RecordedPolicy, RulePolicy
     from mesa_meanfield.scheduler import MeanFieldScheduler
+    from mesa_meanfield.schema import Schema
     from mesa_meanfield.summarizers import (
         LLMSummarizer,
         NoField,

@@ -97,11 +97,19 @@ class Choice:
         Raises:
             ReplyError: They are not all numbers, or all labels are impossible.
         """
-        scaled = np.asarray(log_probabilities, dtype=np.float64) / self.temperature
-        if not np.isfinite(scaled.max()):  # one NaN makes it NaN, too
+        (found,) = self.distributions(np.asarray(log_probabilities)[None])
+        if found is None:
             raise ReplyError(f"The model gave no probability to any of {', '.join(self.options)}")
-        weights = np.exp(scaled - scaled.max())
-        return {label: float(p) for label, p in zip(self.options, weights / weights.sum(), strict=True)}
+        return found
+
+    def distributions(self, log_probabilities: npt.NDArray[np.float64]) -> list[dict[str, float] | None]:
+        """As `distribution` for many at once, shape (N, K); None where that one would raise."""
+        scaled = np.asarray(log_probabilities, dtype=np.float64) / self.temperature  # (N, K)
+        top = scaled.max(axis=1, keepdims=True)  # (N, 1); one NaN makes it NaN, too
+        known = np.isfinite(top[:, 0])
+        weights = np.exp(scaled[known] - top[known])
+        rows = iter((weights / weights.sum(axis=1, keepdims=True)).tolist())
+        return [dict(zip(self.options, next(rows), strict=True)) if one else None for one in known.tolist()]
 
     def sample(self, distribution: Mapping[str, float], seed: int) -> str:
         """One label by its probability; never simply the most probable one."""

@@ -58,6 +58,11 @@ class ArrivalOrder:
         return [there[key] for key in self.ticks[tick] if key in there]
 
 
+def takes_part(agent: Agent) -> bool:
+    """Whether the agent is a `Participant`; isinstance says the same, but takes 5 microseconds for it."""
+    return getattr(agent, "observe", None) is not None and getattr(agent, "act", None) is not None
+
+
 def agent_key(agent: Agent) -> str:
     """What names an agent in seeds and records: its ``key`` where it has one, else Mesa's ``unique_id``.
 
@@ -70,3 +75,8 @@ def agent_key(agent: Agent) -> str:
     if not isinstance(key, str | int):
         raise TypeError(f"{type(agent).__name__}: key must be a str or an int, got {type(key).__name__}")
     return str(key)
+
+
+def who(agent: Agent) -> str:
+    """What an error calls the agent: its type and its key."""
+    return f"{type(agent).__name__} {agent_key(agent)}"

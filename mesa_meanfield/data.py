@@ -81,10 +81,17 @@ class Tick:
         """The pairs that count: those without a failed call."""
         return [(s, d) for s, d in zip(self.states, self.decisions, strict=True) if d.failure is None]
 
-    def of_group(self, group: str) -> Tick:
-        """The part of the tick that one group played."""
-        pairs = [(s, d) for s, d in zip(self.states, self.decisions, strict=True) if s.group == group]
-        return Tick(self.number, tuple(s for s, _ in pairs), tuple(d for _, d in pairs))
+    @property
+    def groups(self) -> dict[str, Tick]:
+        """Group -> the part of the tick that it played, in the order of their first actions."""
+        pairs: dict[str, list[tuple[State, Decision]]] = {}
+        for state, decision in zip(self.states, self.decisions, strict=True):
+            if state.group is not None:
+                pairs.setdefault(state.group, []).append((state, decision))
+        return {
+            group: Tick(self.number, tuple(state for state, _ in of), tuple(decision for _, decision in of))
+            for group, of in pairs.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)

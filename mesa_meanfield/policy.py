@@ -1,42 +1,26 @@
-"""Who decides: a language model for the whole crowd in one batch, a rule, or the record."""
+"""A language model that decides for the whole crowd in one batch."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from numbers import Real
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mesa_meanfield.actions import Choice
+from mesa_meanfield.audit import Audit
 from mesa_meanfield.data import Decision, MeanField
+from mesa_meanfield.drafts import Draft, draft, sample_labels
 from mesa_meanfield.errors import ReplyError, ScoringUnsupported
 from mesa_meanfield.prompts import Prompts, prompt_hash
 from mesa_meanfield.protocols import ActionSpace, Backend, Request, Sampling, Scorer, Turn, Usage
-from mesa_meanfield.seeds import derive
+from mesa_meanfield.seeds import derive, unit
 
 OnFailure = Literal["raise", "skip"] | Decision
 _Read = TypeVar("_Read")
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One turn with its prompt."""
-
-    turn: Turn
-    space: ActionSpace
-    prefix: str
-    suffix: str
-
-    @property
-    def choice(self) -> Choice:
-        """The space's choice, where it is known to have one."""
-        if self.space.choice is None:
-            raise ValueError(f"{self.space} has no choice")
-        return self.space.choice
 
 
 class LLMPolicy:
@@ -53,6 +37,11 @@ class LLMPolicy:
         on_failure: What happens when a reply stays unreadable: ``"raise"`` a `ReplyError`, ``"skip"``
             the agent, or act on the given `Decision`. Such a decision counts in no share.
         retries: How often an unreadable reply is asked for again, each time with a fresh seed.
+        texts_per_group: At most so many different texts are generated for agents who are asked the same,
+            their label included; each agent takes one of them by its own seed. Other agents change neither
+            the texts nor who takes which. ``usage.shared`` counts what was saved. None: a text for each.
+        audit: The share of agents, chosen by their seeds, who are asked a second time: one by one, nothing
+            shared. Their decisions stay as they are; `audited` tells the difference, `usage` the cost.
     """
 
     def __init__(
@@ -64,6 +53,8 @@ class LLMPolicy:
         instructions: str = "",
         on_failure: OnFailure = "raise",
         retries: int = 2,
+        texts_per_group: int | None = None,
+        audit: float = 0.0,
     ) -> None:
         if not isinstance(on_failure, Decision) and on_failure not in ("raise", "skip"):
             raise ValueError(f"on_failure must be 'raise', 'skip' or a Decision, got {on_failure!r}")
@@ -71,12 +62,20 @@ class LLMPolicy:
             raise TypeError(f"backend must have generate(), got {backend!r}; a string goes through load_backend()")
         if not isinstance(actions, ActionSpace):
             raise TypeError(f"actions must be an action space such as Choice, got {actions!r}")
+        if texts_per_group is not None and texts_per_group < 1:
+            raise ValueError(f"texts_per_group must be at least 1, or None to share no texts, got {texts_per_group}")
+        if not 0 <= audit <= 1:
+            raise ValueError(f"audit is a share of the agents, from 0 to 1, got {audit}")
         self.backend = backend
         self.actions = actions
         self.prompts = prompts or Prompts()
         self.instructions = instructions
         self.on_failure = on_failure
         self.retries = retries
+        self.texts_per_group = texts_per_group
+        self.audit = audit
+        self.audited = Audit()
+        """What the audit of all ticks so far shows."""
         self._own = Usage()
 
     @property
@@ -93,102 +92,100 @@ class LLMPolicy:
             ReplyError: A reply stayed unreadable and ``on_failure`` is ``"raise"``.
             BackendError: The model cannot be asked.
         """
-        asked = self._ask(turns, field, topic, groups)
-        drafts = [Decision(seed=one.turn.seed, prompt_hash=prompt_hash(one.prefix, one.suffix)) for one in asked]
-        self._choose(asked, drafts)
-        self._write(asked, drafts)
-        return [self._settle(one, draft) for one, draft in zip(asked, drafts, strict=True)]
+        drafts = draft(
+            turns, self.actions, self.prompts, field, topic=topic, groups=groups, instructions=self.instructions
+        )
+        self._choose(drafts)
+        self._write(drafts)
+        decisions = [self._settle(one) for one in drafts]
+        if self.audit:
+            sample = [i for i, turn in enumerate(turns) if unit(turn.seed, "audit") < self.audit]
+            again = self._ask_alone([turns[i] for i in sample], field, topic, groups)
+            self.audited += Audit.of([decisions[i] for i in sample], again)
+        return decisions
 
-    def _ask(
-        self, turns: Iterable[Turn], field: MeanField, topic: str, groups: Mapping[str, MeanField]
-    ) -> list[_Asked]:
-        prefixes: dict[tuple[ActionSpace, str | None], str] = {}
-        asked = []
-        for turn in turns:
-            space, group = turn.actions or self.actions, turn.state.group
-            if (space, group) not in prefixes:
-                prefixes[space, group] = self.prompts.policy_prefix(
-                    space,
-                    field,
-                    topic=topic,
-                    group_field=groups.get(group) if group is not None else None,
-                    instructions=self.instructions,
-                )
-            suffix = self.prompts.policy_suffix(space, turn.state.text)
-            asked.append(_Asked(turn, space, prefixes[space, group], suffix))
-        return asked
-
-    def _choose(self, asked: Sequence[_Asked], drafts: list[Decision]) -> None:
+    def _choose(self, drafts: Iterable[Draft]) -> None:
         """The labels, where there is a choice: one scored batch for all who have the same answers."""
-        by_answers: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for index, one in enumerate(asked):
-            if one.space.choice is not None:
-                by_answers[one.space.choice.answers].append(index)
-        unscored = []
-        for answers, indices in by_answers.items():
-            scores = self._score([asked[i] for i in indices], answers)
-            if scores is None:
-                unscored += indices
-                continue
-            for index, row in zip(indices, scores, strict=True):
-                choice = asked[index].choice
-                try:
-                    distribution = choice.distribution(row)
-                except ReplyError:
-                    self._own += Usage(retries=1)
-                    unscored.append(index)
-                    continue
-                label = choice.sample(distribution, asked[index].turn.seed)
-                drafts[index] = replace(drafts[index], labels={choice.dimension: label}, distribution=distribution)
-        self._pick(asked, drafts, unscored)
+        by_choice: dict[Choice, list[Draft]] = defaultdict(list)
+        for one in drafts:
+            if one.prompt.space.choice is not None:
+                by_choice[one.prompt.space.choice].append(one)
+        by_answers: dict[tuple[str, ...], list[Choice]] = defaultdict(list)
+        for choice in by_choice:
+            by_answers[choice.answers].append(choice)
+        unscored: list[tuple[Choice, Draft]] = []
+        for answers, choices in by_answers.items():
+            scores = self._score([one for choice in choices for one in by_choice[choice]], answers)
+            for choice in choices:
+                lost = asked = by_choice[choice]
+                if scores is not None:
+                    lost = sample_labels(choice, asked, scores[: len(asked)])
+                    scores = scores[len(asked) :]
+                    self._own += Usage(retries=len(lost))
+                unscored += [(choice, one) for one in lost]
+        self._pick(unscored)
 
-    def _score(self, asked: Sequence[_Asked], answers: tuple[str, ...]) -> npt.NDArray[np.float64] | None:
+    def _score(self, drafts: Sequence[Draft], answers: tuple[str, ...]) -> npt.NDArray[np.float64] | None:
         """Log-probabilities, shape (N, K); None where the backend cannot give any."""
         if isinstance(self.backend, Scorer):
             try:
-                requests = [Request(one.prefix, one.suffix, one.turn.seed, choices=answers) for one in asked]
+                requests = [Request(d.prompt.prefix, d.prompt.suffix, d.turn.seed, choices=answers) for d in drafts]
                 return self.backend.score(requests, answers)
             except ScoringUnsupported:
                 pass  # this server gives no probabilities: the model picks, in `_pick`
         return None
 
-    def _pick(self, asked: Sequence[_Asked], drafts: list[Decision], indices: Sequence[int]) -> None:
+    def _pick(self, unscored: Sequence[tuple[Choice, Draft]]) -> None:
         """The labels that could not be scored: the model says them itself."""
-        requests, readers = [], []
-        for index in indices:
-            one, choice = asked[index], asked[index].choice
+        requests = []
+        for choice, one in unscored:
             # Nothing cut off, so that the model's own shares come out.
             sampling = Sampling(max_tokens=16, temperature=choice.temperature, top_k=0, top_p=1.0)
-            seed = derive(one.turn.seed, "choice")
-            requests.append(Request(one.prefix, one.suffix, seed, sampling, choices=choice.answers))
-            readers.append(choice.read)
-        for index, (label, failure) in zip(indices, self._generate(requests, readers), strict=True):
+            prompt, seed = one.prompt, derive(one.turn.seed, "choice")
+            requests.append(Request(prompt.prefix, prompt.suffix, seed, sampling, choices=choice.answers))
+        said = self._generate(requests, [choice.read for choice, _ in unscored])
+        for (choice, one), (label, failure) in zip(unscored, said, strict=True):
             if label is None:
-                drafts[index] = replace(drafts[index], failure=failure)
+                one.failure = failure
             else:
-                drafts[index] = replace(drafts[index], labels={asked[index].choice.dimension: label})
+                one.labels = {choice.dimension: label}
 
-    def _write(self, asked: Sequence[_Asked], drafts: list[Decision]) -> None:
+    def _write(self, drafts: Iterable[Draft]) -> None:
         """The texts, where there are any: one batch for all, each fitting its label."""
-        requests, readers, writing = [], [], []
-        for index, one in enumerate(asked):
-            space, draft = one.space, drafts[index]
-            chosen = draft.labels[one.choice.dimension] if space.choice and draft.labels else None
-            if space.text is None or draft.failure is not None or chosen in getattr(space, "silent", ()):
+        suffixes: dict[tuple[ActionSpace, str], Callable[[str], str]] = {}
+        writing, asked = [], []
+        for one in drafts:
+            prompt, space, chosen = one.prompt, one.prompt.space, one.chosen
+            if space.text is None or one.failure is not None or chosen in getattr(space, "silent", ()):
                 continue
-            suffix = one.suffix
+            suffix = prompt.suffix
             if chosen is not None:
-                suffix = self.prompts.policy_suffix(space, one.turn.state.text, chosen=chosen)
-            seed, sampling = derive(one.turn.seed, "text"), space.text.sampling
-            requests.append(Request(one.prefix, suffix, seed, sampling, schema=space.text.schema))
-            readers.append(space.text.read)
-            writing.append(index)
-        for index, (read, failure) in zip(writing, self._generate(requests, readers), strict=True):
+                if (space, chosen) not in suffixes:
+                    suffixes[space, chosen] = self.prompts.policy_suffixes(space, chosen=chosen)
+                suffix = suffixes[space, chosen](prompt.state)
+            seed = self._text_seed(one.turn, prompt.prefix, suffix)
+            request = Request(prompt.prefix, suffix, seed, space.text.sampling, schema=space.text.schema)
+            writing.append(one)
+            asked.append((request, space.text))
+        distinct = asked if self.texts_per_group is None else list(dict.fromkeys(asked))
+        self._own += Usage(shared=len(asked) - len(distinct))
+        said = self._generate([request for request, _ in distinct], [text.read for _, text in distinct])
+        if len(distinct) < len(asked):
+            replies = dict(zip(distinct, said, strict=True))
+            said = [replies[question] for question in asked]
+        for one, (read, failure) in zip(writing, said, strict=True):
             if read is None:
-                drafts[index] = replace(drafts[index], failure=failure, labels={})
+                one.failure = failure
             else:
-                labels = {**drafts[index].labels, **read.labels}
-                drafts[index] = replace(drafts[index], text=read.text, value=read.value, labels=labels)
+                one.text, one.value = read.text, read.value
+                one.labels = {**one.labels, **read.labels} if read.labels else one.labels
+
+    def _text_seed(self, turn: Turn, prefix: str, suffix: str) -> int:
+        """The agent's own seed, or that of the shared text it takes: a matter of the question, not of who asks."""
+        if self.texts_per_group is None:
+            return derive(turn.seed, "text")
+        which = int(unit(turn.seed, "which text") * self.texts_per_group)
+        return derive(turn.tick_seed, prompt_hash(prefix, suffix), which, "text")
 
     def _generate(
         self, requests: Sequence[Request], readers: Sequence[Callable[[str], _Read]]
@@ -216,89 +213,31 @@ class LLMPolicy:
         self._own += Usage(failures=len(open_))
         return results
 
-    def _settle(self, asked: _Asked, draft: Decision) -> Decision:
-        if draft.failure is None:
-            return draft
+    def _settle(self, done: Draft) -> Decision:
+        """The decision, or what was declared for the case that there is none."""
+        seed, name = done.turn.seed, done.prompt.hash
+        if done.failure is None:
+            return Decision(done.text, done.value, done.labels, done.prompt.distribution, seed, prompt_hash=name)
         if self.on_failure == "raise":
             raise ReplyError(
-                f"Agent {asked.turn.state.agent} has no usable decision, asked {self.retries} times again: "
-                f"{draft.failure}; on_failure='skip' or a Decision goes on without it"
+                f"Agent {done.turn.state.agent} has no usable decision, asked {self.retries} times again: "
+                f"{done.failure}; on_failure='skip' or a Decision goes on without it"
             )
         fallback = self.on_failure if isinstance(self.on_failure, Decision) else Decision()
-        return replace(fallback, failure=draft.failure, seed=draft.seed, prompt_hash=draft.prompt_hash)
+        return replace(fallback, failure=done.failure, seed=seed, prompt_hash=name)
 
-
-class RulePolicy:
-    """A rule decides, so that rule-based agents count in the mean field, too.
-
-    Args:
-        rule: Agent and mean field -> a label of ``actions``, a text, a number, a `Decision`, or None for
-            an agent that does nothing this tick.
-        actions: The action space whose labels the rule gives; without it a string is a text.
-    """
-
-    def __init__(
-        self,
-        rule: Callable[[Any, MeanField], Decision | str | float | None],  # Any: the modeler's own agent class
-        actions: ActionSpace | None = None,
-    ) -> None:
-        self.rule = rule
-        self.actions = actions
-        self.usage = Usage()
-
-    def decide(
-        self, turns: Sequence[Turn], field: MeanField, *, topic: str, groups: Mapping[str, MeanField]
-    ) -> list[Decision | None]:
-        """One decision per turn, in order; None where the rule says nothing.
-
-        Raises:
-            ValueError: The rule gave a label that the action space does not have.
-        """
-        return [self._read(turn, self.rule(turn.agent, field)) for turn in turns]
-
-    def _read(self, turn: Turn, said: Decision | str | float | None) -> Decision | None:
-        if said is None or isinstance(said, Decision):
-            return said
-        space = turn.actions or self.actions
-        if not isinstance(said, str):
-            if (space is not None and space.choice is not None) or not isinstance(said, Real) or said is True:
-                raise ValueError(
-                    f"The rule gave {said!r} for agent {turn.state.agent}; expected a label, text or number"
-                )
-            return Decision(value=said, seed=turn.seed)
-        if space is None or space.choice is None:
-            read = space.text.read(said) if space and space.text else Decision(said)
-            return replace(read, seed=turn.seed)
-        if said not in space.choice.options:
-            options = ", ".join(space.choice.options)
-            raise ValueError(f"The rule gave {said!r} for agent {turn.state.agent}, which is not one of {options}")
-        return Decision(labels={space.choice.dimension: said}, seed=turn.seed)
-
-
-class RecordedPolicy:
-    """The record decides: a warm-up goes through the same scheduler as a simulation.
-
-    Args:
-        decisions: Agent key -> what that agent did.
-        actions: The action space whose labels the record has.
-    """
-
-    def __init__(
-        self, decisions: Mapping[str, Decision] | Mapping[int, Decision], actions: ActionSpace | None = None
-    ) -> None:
-        self.decisions = {str(agent): replace(d, recorded=True) for agent, d in decisions.items()}
-        self.actions = actions
-        self.usage = Usage()
-
-    def decide(
-        self, turns: Sequence[Turn], field: MeanField, *, topic: str, groups: Mapping[str, MeanField]
+    def _ask_alone(
+        self, turns: Iterable[Turn], field: MeanField, topic: str, groups: Mapping[str, MeanField]
     ) -> list[Decision]:
-        """The recorded decision of every turn.
-
-        Raises:
-            ValueError: The record has none for an agent.
-        """
-        missing = [turn.state.agent for turn in turns if turn.state.agent not in self.decisions]
-        if missing:
-            raise ValueError(f"The record has no decision of agent {missing[0]} ({len(missing)} missing)")
-        return [self.decisions[turn.state.agent] for turn in turns]
+        """What these agents decide when each is asked alone, as if there were nobody else."""
+        alone = LLMPolicy(
+            self.backend,
+            self.actions,
+            prompts=self.prompts,
+            instructions=self.instructions,
+            on_failure="skip",
+            retries=self.retries,
+        )
+        decisions = [alone.decide([turn], field, topic=topic, groups=groups)[0] for turn in turns]
+        self._own += alone._own
+        return decisions

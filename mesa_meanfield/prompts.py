@@ -8,24 +8,25 @@ of one's own replaces any of them by name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from mesa_meanfield.data import MeanField
 from mesa_meanfield.errors import DataError
+from mesa_meanfield.forms import json_form
 from mesa_meanfield.protocols import ActionSpace
 
 _SHIPPED = Path(__file__).parent / "templates"
 LANGUAGES = tuple(sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir()))
 """The languages whose templates are shipped."""
 TEMPLATES = {
-    "policy_prefix": {"instructions", "topic", "field", "group_field", "choice"},
-    "policy_suffix": {"state", "choice", "text", "chosen"},
+    "policy_prefix": {"instructions", "topic", "field", "group_field", "choice", "form", "keys"},
+    "policy_suffix": {"state", "choice", "text", "chosen", "form", "keys"},
     "summary_prefix": {"topic"},
     "summary_suffix": {"before", "shares", "latest", "lines", "shown", "total"},
     "tally": {"all", "counts", "latest", "latest_counts", "numbers"},
@@ -61,6 +62,7 @@ class Prompts:
         # Sandboxed, since a template file may come with somebody else's data; texts are never compiled.
         self._environment = SandboxedEnvironment(
             loader=jinja2.FileSystemLoader(places),
+            auto_reload=False,  # a run has one wording, and looking at the file's time takes as long as rendering it
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -68,7 +70,10 @@ class Prompts:
         )
         for name, known in TEMPLATES.items():
             file = self._template(name).filename or name
-            used = meta.find_undeclared_variables(self._environment.parse(Path(file).read_text(encoding="utf-8")))
+            parsed = self._environment.parse(Path(file).read_text(encoding="utf-8"))
+            used = meta.find_undeclared_variables(parsed)
+            if name == "policy_suffix":
+                self._state_is_only_shown = _is_only_shown("state", parsed)
             if name == "policy_suffix" and "state" not in used:
                 raise DataError(f"{file}: does not show the agent's state; write {{{{ state }}}} somewhere")
             if unknown := used - known:
@@ -93,11 +98,29 @@ class Prompts:
             field=field.text,
             group_field=group_field.text if group_field else "",
             choice=space.choice,
+            **_form_of(space),
         )
 
     def policy_suffix(self, space: ActionSpace, state: str, *, chosen: str | None = None) -> str:
         """What one agent is asked; with ``chosen``, for the text that fits the chosen label."""
-        return self._render("policy_suffix", state=state, choice=space.choice, text=space.text, chosen=chosen)
+        return self.policy_suffixes(space, chosen=chosen)(state)
+
+    def policy_suffixes(self, space: ActionSpace, *, chosen: str | None = None) -> Callable[[str], str]:
+        """A function from a state to its `policy_suffix`, for a crowd with one action space.
+
+        Where the template shows the state as it is and does nothing else with it, as the shipped ones do,
+        what stands around the state is rendered once; else the template is rendered for every state.
+        """
+        known = {"choice": space.choice, "text": space.text, "chosen": chosen, **_form_of(space)}
+        if not self._state_is_only_shown:
+            return lambda state: self._render("policy_suffix", state=state, **known)
+        around = [""]
+        for piece in self._pieces("policy_suffix", state=_PLACE, **known):
+            if piece is _PLACE:
+                around.append("")
+            else:
+                around[-1] += piece
+        return lambda state: str(state).join(around).strip()
 
     def summary_prefix(self, *, topic: str) -> str:
         """The summarizer's instructions."""
@@ -145,13 +168,51 @@ class Prompts:
             raise DataError(f"{error.filename}: line {error.lineno}: {error.message}") from error
 
     def _render(self, name: str, **known: Any) -> str:  # Any: whatever the template is told
+        return "".join(self._pieces(name, **known)).strip()
+
+    def _pieces(self, name: str, **known: Any) -> list[str]:
+        """What the template's text is joined from; a value that it shows as it is is a piece of its own."""
         template = self._template(name)
         try:
-            return template.render(known).strip()
+            return list(template.generate(known))
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise DataError(f"{template.filename}: {error}; it may use {', '.join(sorted(known))}") from error
+
+
+class _Place(str):
+    """Stands for a value while a template is rendered, and is found again by its identity."""
+
+    def __str__(self) -> str:  # what jinja calls on every value; a plain str would be a copy
+        return self
+
+
+_PLACE = _Place()
+
+
+def _is_only_shown(variable: str, template: nodes.Template) -> bool:
+    """Whether a template does nothing with a variable but show it as it is, so that the rest is the same for all.
+
+    Each mention must be the whole of a ``{{ }}``. Statements other than ``if`` and ``for`` count as doing
+    something: they may include, inherit, rename, escape or collect.
+    """
+    shown = [
+        part for output in template.find_all(nodes.Output) for part in output.nodes if isinstance(part, nodes.Name)
+    ]
+    mentions = sum(name.name == variable for name in template.find_all(nodes.Name))
+    return (
+        sum(name.name == variable for name in shown) == mentions
+        and all(isinstance(node, nodes.Output | nodes.If | nodes.For) for node in template.find_all(nodes.Stmt))
+        and not any(loop.recursive for loop in template.find_all(nodes.For))  # they collect their output
+    )
 
 
 def prompt_hash(prefix: str, suffix: str) -> str:
     """A short name for a prompt, equal for equal prompts."""
     return hashlib.sha256(f"{prefix}\x00{suffix}".encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _form_of(space: ActionSpace) -> dict[str, Any]:
+    """What templates are told of the JSON object that is to be written; empty where there is none."""
+    schema = space.text.schema if space.text else None
+    form, keys = json_form(schema) if schema else ("", ())
+    return {"form": form, "keys": keys}

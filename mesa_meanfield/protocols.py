@@ -105,6 +105,8 @@ class Turn:
     """The agent's own action space, where it differs from the policy's."""
     agent: object = None
     """The agent itself, for rules; language models see the state only."""
+    tick_seed: int = 0
+    """The tick's own seed, the same whoever is asked: for what agents share."""
 
 
 # --- What each side offers -------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary
 import mesa
 
 from mesa_meanfield.actions import labels_of
-from mesa_meanfield.activation import Activation, agent_key, everyone
+from mesa_meanfield.activation import Activation, agent_key, everyone, takes_part, who
 from mesa_meanfield.data import Decision, MeanField, State, Tick
 from mesa_meanfield.errors import BackendUnavailable, Cancelled, MeanFieldError, ReentryError, ReplyError
 from mesa_meanfield.progress import watching
-from mesa_meanfield.protocols import ActionSpace, Participant, Policy, Recorder, Summarizer, Turn, Usage
+from mesa_meanfield.protocols import ActionSpace, Policy, Recorder, Summarizer, Turn, Usage
 from mesa_meanfield.seeds import derive, entropy_of
 
 Policies = Policy | Mapping[type, Policy]
@@ -94,7 +94,7 @@ class MeanFieldScheduler:
         self._done: list[tuple[State, Decision]] = []  # what was done in the tick under way
         self._due = False  # whether everyone of a whole tick has acted and the summary is still to be made
         self._spaces: dict[ActionSpace, None] = {}  # the action spaces in use, in the order of their first use
-        self._occurrences: Counter[str] = Counter()
+        self._occurrences: dict[str, int] = {}  # key -> how often it has decided in the tick under way
         self._acted: Counter[str] = Counter()  # who had acted in the tick under way when an error came
         self._lock = threading.Lock()
         self._owner: int | None = None
@@ -176,14 +176,15 @@ class MeanFieldScheduler:
             raise MeanFieldError(f"Tick {self.tick} of {self.name!r} still lacks its summary: call update() first")
         try:
             late = self._act()  # those whom an error in act() kept from acting
-            self._acted.update(agent for agent, _ in late)
-            participants = [a for a in agents if isinstance(a, Participant) and not self._has_acted(a)]
+            self._acted.update(state.agent for state, _ in late)
+            participants = [a for a in agents if takes_part(a) and not self._has_acted(a)]
             members = self._model.agents
             here = {id(agent) for agent in participants if agent in members}  # others cannot be removed from it
             seed = derive(self._entropy, self.name, self.tick, "activation")
-            turns = self._observe(self.activation(participants, tick=self.tick, seed=seed), here)
+            active = self.activation(participants, tick=self.tick, seed=seed)
+            turns, occurrences = self._observe(active, here)
             decisions = self._ask(turns, self.policy if override is None else override)
-            self._occurrences.update(turn.state.agent for turn in turns)
+            self._occurrences = occurrences
             self._decided.extend((t, d, id(t.agent) in here) for t, d in zip(turns, decisions, strict=True))
             return [decision for _, decision in (*late, *self._act())]
         except BaseException:  # the model's step will be made again from its start
@@ -192,14 +193,19 @@ class MeanFieldScheduler:
 
     def _has_acted(self, agent: Agent) -> bool:
         """Whether the agent acted in this tick before an error; told once for each time."""
+        if not self._acted:
+            return False
         key = agent_key(agent)
         self._acted[key] -= 1
         return self._acted[key] >= 0
 
-    def _observe(self, agents: Sequence[Agent], here: set[int]) -> list[Turn]:
+    def _observe(self, agents: Sequence[Agent], here: set[int]) -> tuple[list[Turn], dict[str, int]]:
+        """The turns of those who see anything, and how often each key has decided in the tick after them."""
         turns = []
         occurrences = self._occurrences.copy()
+        common = self._seed("", 0, "tick")
         keys: dict[str, Agent] = {}
+        spaces: set[type] = set()  # kinds known to be action spaces: to ask a protocol takes 10 microseconds
         for agent in agents:
             if self._is_gone(agent, id(agent) in here):
                 continue
@@ -207,52 +213,56 @@ class MeanFieldScheduler:
             if seen is None:
                 continue
             if not isinstance(seen, str):
-                raise TypeError(f"{_who(agent)}: observe() must return a str or None, got {type(seen).__name__}")
+                raise TypeError(f"{who(agent)}: observe() must return a str or None, got {type(seen).__name__}")
             own = getattr(agent, "actions", None)
-            if own is not None and not isinstance(own, ActionSpace):
-                raise TypeError(f"{_who(agent)}: actions must be an action space such as Choice, got {own!r}")
+            if own is not None and type(own) not in spaces:
+                if not isinstance(own, ActionSpace):
+                    raise TypeError(f"{who(agent)}: actions must be an action space such as Choice, got {own!r}")
+                spaces.add(type(own))
             key = agent_key(agent)
             if keys.setdefault(key, agent) is not agent:
                 raise ValueError(
-                    f"{_who(agent)}: another agent has the same key; seeds and records need different ones"
+                    f"{who(agent)}: another agent has the same key; seeds and records need different ones"
                 )
             group = None if self.group is None else self.group(agent)
-            if not isinstance(group, str | None):
-                raise TypeError(f"{_who(agent)}: group() must return a str, got {type(group).__name__}")
-            state = State(key, seen, group)
-            occurrences[key] += 1
-            turns.append(Turn(state, self._seed(key, occurrences[key], "decision"), own, agent))
-        return turns
+            if group is not None and not isinstance(group, str):
+                raise TypeError(f"{who(agent)}: group() must return a str, got {type(group).__name__}")
+            occurrences[key] = occurrence = occurrences.get(key, 0) + 1
+            seed = self._seed(key, occurrence, "decision")
+            turns.append(Turn(State(key, seen, group), seed, own, agent, common))
+        return turns, occurrences
 
     def _ask(self, turns: Sequence[Turn], policies: Policies) -> list[Decision | None]:
         by_policy: dict[int, tuple[Policy, list[int]]] = {}
         for index, turn in enumerate(turns):
             policy = _policy_of(turn.agent, policies)
             by_policy.setdefault(id(policy), (policy, []))[1].append(index)
-        decisions: dict[int, Decision | None] = {}
+        decisions: list[Decision | None] = [None] * len(turns)
         for policy, indices in by_policy.values():
             with self._metered(policy), watching(self._watch):
                 part = [turns[i] for i in indices]
                 decided = policy.decide(part, self.field, topic=self.topic, groups=self.fields)
             if len(decided) != len(part):
                 raise ValueError(f"{type(policy).__name__} gave {len(decided)} decisions for {len(part)} turns")
-            if wrong := [one for one in decided if not isinstance(one, Decision | None)]:
-                raise TypeError(f"{type(policy).__name__} must decide by Decision or None, got {wrong[0]!r}")
-            decisions.update(zip(indices, decided, strict=True))
-            spaces = (turn.actions or policy.actions for turn in part)
-            self._spaces.update((space, None) for space in spaces if space is not None)
+            for index, one in zip(indices, decided, strict=True):
+                if one is not None and not isinstance(one, Decision):
+                    raise TypeError(f"{type(policy).__name__} must decide by Decision or None, got {one!r}")
+                decisions[index] = one
+            usual = policy.actions
+            spaces = {id(space): space for turn in part if (space := turn.actions or usual) is not None}
+            self._spaces.update(dict.fromkeys(spaces.values()))  # hashed once, not for every agent
         self._check_cancelled()  # the last moment at which nobody has acted
-        return [decisions[index] for index in range(len(turns))]
+        return decisions
 
-    def _act(self) -> list[tuple[str, Decision]]:
+    def _act(self) -> list[tuple[State, Decision]]:
         done = []
         while self._decided:
             turn, decision, was_here = self._decided[0]
             if decision is not None and not self._is_gone(turn.agent, was_here):
                 if not decision.empty:
                     turn.agent.act(decision)  # type: ignore[attr-defined]  # a Participant, see _decide
-                self._done.append((turn.state, decision))
-                done.append((turn.state.agent, decision))
+                done.append((turn.state, decision))
+                self._done.append(done[-1])
             self._decided.popleft()
         return done
 
@@ -266,14 +276,14 @@ class MeanFieldScheduler:
         tick = Tick(self.tick, tuple(s for s, _ in self._done), tuple(d for _, d in self._done))
         field, fields = self.field, dict(self.fields)
         if tick.states:  # nobody active: no call, the field stays as it is
-            for group in dict.fromkeys(state.group for state in tick.states if state.group is not None):
-                fields[group] = self._summarize(fields.get(group, MeanField()), tick.of_group(group), group)
+            for group, part in tick.groups.items():
+                fields[group] = self._summarize(fields.get(group, MeanField()), part, group)
             field = self._summarize(field, tick, None)
         if self.recorder is not None:
             self.recorder.record(tick, field, fields)  # before the tick is over, so that none is ever missing
         self.field, self.fields, self.last = field, fields, tick
         self.tick += 1
-        self._done, self._due, self._occurrences, self._acted = [], False, Counter(), Counter()
+        self._done, self._due, self._occurrences, self._acted = [], False, {}, Counter()
         return tick
 
     def _summarize(self, field: MeanField, tick: Tick, group: str | None) -> MeanField:
@@ -333,13 +343,9 @@ def _policy_of(agent: Agent, policies: Policies) -> Policy:
         if kind in policies:
             return policies[kind]
     known = ", ".join(kind.__name__ for kind in policies)
-    raise ValueError(f"{_who(agent)} has no policy; there are policies for {known}")
+    raise ValueError(f"{who(agent)} has no policy; there are policies for {known}")
 
 
 def _check_part(what: str, part: object, method: str) -> None:
     if isinstance(part, type) or not callable(getattr(part, method, None)) or not hasattr(part, "usage"):
         raise TypeError(f"{what} must be an object with {method}() and usage (see protocols.py), got {part!r}")
-
-
-def _who(agent: Agent) -> str:
-    return f"{type(agent).__name__} {agent_key(agent)}"

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from mesa_meanfield.data import Decision, MeanField, State, Tick
 from mesa_meanfield.errors import DataError
 
@@ -85,7 +87,7 @@ class RunDirectory:
             "agent": state.agent,
             "label": None if decision.failure else self._of_dimension(decision.labels),
             "labels": dict(decision.labels),
-            "value": decision.value if isinstance(decision.value, int | float | None) else str(decision.value),
+            "value": _value(decision.value),
             "distribution": None if decision.distribution is None else dict(decision.distribution),
             "text": decision.text,
             "seed": decision.seed,
@@ -127,6 +129,12 @@ def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
         return [finite(one) for one in value] if isinstance(value, list | tuple) else value
 
     return json.dumps(finite(values), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _value(value: object) -> Any:  # Any: a JSON value
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", fallback=str, warnings=False)
+    return value if isinstance(value, int | float | None) else str(value)
 
 
 def _append(file: Path, rows: list[dict[str, Any]]) -> None:

@@ -7,8 +7,11 @@ changes the text alone: comparing two summarizers changes one argument.
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+
+from pydantic import BaseModel
 
 from mesa_meanfield.actions import labels_of
 from mesa_meanfield.data import Decision, MeanField, Tick
@@ -187,10 +190,11 @@ class LLMSummarizer:
 
 
 def action_line(decision: Decision, actions: Iterable[ActionSpace], limit: int = 200) -> str:
-    """One action on one line: its labels' words and its text, cut after ``limit`` characters."""
-    words = _words(actions)
-    labels = ", ".join(words.get(of, of[1]) for of in decision.labels.items())
-    said = decision.text or ("" if decision.value is None else str(decision.value))
+    """One action on one line: its labels' words and its text or value, cut after ``limit`` characters."""
+    words, value = _words(actions), decision.value
+    named = isinstance(value, BaseModel)  # whose labels may be several, and a bare "yes" would say nothing
+    labels = ", ".join((f"{of[0]}: " if named else "") + words.get(of, of[1]) for of in decision.labels.items())
+    said = decision.text or ("" if value is None else _values(decision) if named else str(value))
     said = " ".join(html.unescape(said).split())  # recorded texts may hold &amp; and the like
     said = said if len(said) <= limit else said[: limit - 1] + "…"
     return f"[{labels}] {said}".strip() if labels else said
@@ -199,6 +203,14 @@ def action_line(decision: Decision, actions: Iterable[ActionSpace], limit: int =
 def _words(actions: Iterable[ActionSpace]) -> dict[tuple[str, str], str]:
     """Dimension and label -> the label's word in prompts."""
     return {(c.dimension, label): c.word(label) for a in actions if (c := a.choice) for label in c.options}
+
+
+def _values(decision: Decision) -> str:
+    """The values of a pydantic object that its labels do not show, as in '"price": 3, "goods": ["wheat"]'."""
+    values = decision.value.model_dump(
+        mode="json", exclude=set(decision.labels), exclude_none=True, fallback=str, warnings=False
+    )
+    return json.dumps(values, ensure_ascii=False)[1:-1]
 
 
 def _told(shares: dict[str, dict[str, float]], words: dict[tuple[str, str], str]) -> str:

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as load_backend does: before anything imports torch
+
 MUST_RUN = "MESA_MEANFIELD_FAIL_ON_SKIP"
 OPTIONAL = "optional: "
 """How a skip's reason begins that is right on any machine, such as one without the shared data."""

@@ -27,6 +27,22 @@ class Stone(mesa.Agent):
     """Neither observes nor acts."""
 
 
+class Log(ScriptedBackend):
+    """A scripted backend that notes the order of everything."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+
+    def score(self, requests, candidates):
+        self.events.append(f"batch of {len(requests)}")
+        return super().score(requests, candidates)
+
+    def generate(self, requests):
+        self.events.append(f"replies to {len(requests)}")
+        return super().generate(requests)
+
+
 class Crowd(mesa.Model):
     """Voters under one scheduler; what is not given is the simplest there is."""
 

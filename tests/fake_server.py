@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server in this process: deterministic, and as difficult as a test wants it."""
+"""A small OpenAI-compatible server in this process, as difficult as a test wants it, and who asks it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from mesa_meanfield import Sampling, ServerBackend
+from mesa_meanfield.protocols import Request
 from mesa_meanfield.seeds import derive, unit
 
 OPENAI_FIELDS = frozenset(
@@ -24,7 +28,32 @@ DROPPED = 0
 WORDS = ("share", "doubt", "ignore", "like", "hide", "wait", "ask", "跟", "转")
 """The tokens it knows."""
 
+SHORT = Sampling(max_tokens=8)
+
 Body = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch):
+    """Import it where a server is asked: no proxy and no key comes from the environment."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for variable in ("MESA_MEANFIELD_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def backend(fake: FakeServer, **options: Any) -> ServerBackend:
+    """A backend that is not slow to ask again."""
+    return ServerBackend(fake.url, **{"backoff": 0.001, **options})
+
+
+def crowd(n: int, sampling: Sampling = SHORT) -> list[Request]:
+    """People who are all asked something different."""
+    return [Request("The bridge will be closed.", f"I am number {i}.", i, sampling) for i in range(n)]
+
+
+def number(body: Body) -> int:
+    """Who is asked."""
+    return int(body["messages"][-1]["content"].removeprefix("I am number ").rstrip("."))
 
 
 class FakeServer:
@@ -37,6 +66,7 @@ class FakeServer:
         latency: Seconds until a reply, or request's body -> seconds.
         logprobs: Whether it gives log-probabilities, or silently ignores the wish.
         most: How many top tokens it gives at most.
+        samples: How many texts it writes for one request at most; it says nothing about the others.
         takes: The fields it takes; any other is answered by 422.
         key: The key it wants.
         echo: Whether refusals repeat the Authorization header and the whole request.
@@ -54,6 +84,7 @@ class FakeServer:
         latency: float | Callable[[Body], float] = 0.0,
         logprobs: bool = True,
         most: int = 20,
+        samples: int = 1,
         takes: frozenset[str] | None = None,
         key: str | None = None,
         echo: bool = False,
@@ -67,6 +98,7 @@ class FakeServer:
         self.latency = latency
         self.logprobs = logprobs
         self.most = most
+        self.samples = samples
         self.takes = takes
         self.key = key
         self.echo = echo
@@ -88,6 +120,11 @@ class FakeServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections were ever opened."""
+        return self._server.connections
 
     def __enter__(self) -> FakeServer:
         self._server = _Server(("127.0.0.1", 0), self._handler())
@@ -185,19 +222,26 @@ class FakeServer:
         said = self.reply(body) if self.reply is not None else None
         if said is not None and not isinstance(said, str):
             return said
-        seed = derive(_plain(body), body.get("seed"))
-        text = said if said is not None else " ".join(self._word(seed, i) for i in range(seed % 30 + 1))
-        words = text.split(" ")
+        texts = [said or self._text(body, place) for place in range(min(body.get("n", 1), self.samples))]
+        choices = [self._choice(body, text.split(" ")) for text in texts]
+        asked = sum(len(message["content"].split()) + 1 for message in body["messages"])
+        written = sum(len(choice["message"]["content"].split(" ")) for choice in choices)
+        return {"choices": choices, "usage": {"prompt_tokens": asked, "completion_tokens": written}}
+
+    def _text(self, body: Body, place: int) -> str:
+        seed = derive(_plain(body), body.get("seed"), *([place] if place else []))
+        return " ".join(self._word(seed, i) for i in range(seed % 30 + 1))
+
+    def _choice(self, body: Body, words: list[str]) -> Body:
         written = words[: body["max_tokens"]]
-        choice: dict[str, Any] = {
+        choice: Body = {
             "message": {"role": "assistant", "content": " ".join(written)},
             "finish_reason": "length" if len(words) > len(written) else "stop",
         }
         if self.logprobs and body.get("logprobs"):
             top = self._top(body)[: body["top_logprobs"]]
             choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
-        asked = sum(len(message["content"].split()) + 1 for message in body["messages"])
-        return {"choices": [choice], "usage": {"prompt_tokens": asked, "completion_tokens": len(written)}}
+        return choice
 
     def _word(self, seed: int, index: int) -> str:
         return self.words[int(unit(seed, f"word {index}") * len(self.words))]
@@ -225,10 +269,12 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, *args: Any) -> None:
         self._open: set[socket.socket] = set()
+        self.connections = 0
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
+        self.connections += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:

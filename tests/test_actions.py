@@ -75,6 +75,20 @@ def test_a_distribution_sums_to_one_in_the_order_of_the_labels(scores, temperatu
     assert max(found.values()) == found[f"label {int(np.argmax(scores))}"]
 
 
+@settings(deadline=None)
+@given(st.data(), st.integers(2, 12), st.integers(0, 40), st.sampled_from([1.0, 0.7]))
+def test_a_row_has_the_same_distribution_to_the_last_bit_alone_and_in_a_batch(data, labels, rows, temperature):
+    choice = Choice(tuple(f"label {i}" for i in range(labels)), temperature=temperature)
+    numbers = st.floats(-1e4, 0) | st.sampled_from([-math.inf, math.nan])
+    batch = [data.draw(st.lists(numbers, min_size=labels, max_size=labels)) for _ in range(rows)]
+    found = choice.distributions(np.array(batch, dtype=float).reshape(rows, labels))
+    for row, together in zip(batch, found, strict=True):
+        try:
+            assert choice.distribution(np.array(row)) == together
+        except ReplyError:
+            assert together is None
+
+
 def test_labels_are_drawn_by_their_shares_and_not_by_the_largest():
     n, shares = 4000, {"a": 0.6, "b": 0.3, "c": 0.1}
     drawn = Counter(Choice(("a", "b", "c")).sample(shares, seed) for seed in range(n))

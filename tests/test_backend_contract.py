@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_server import FakeServer
 
+from mesa_meanfield.backends.batching import BatchingBackend
 from mesa_meanfield.backends.load import load_backend
 from mesa_meanfield.backends.scripted import ScriptedBackend
 from mesa_meanfield.backends.server import ServerBackend
@@ -42,6 +43,7 @@ def embedded() -> AbstractContextManager[Backend]:
 
 BACKENDS: dict[str, Callable[[], AbstractContextManager[Backend]]] = {
     "scripted": lambda: nullcontext(ScriptedBackend()),
+    "batching": lambda: nullcontext(BatchingBackend(ScriptedBackend(), max_wait=0)),
     "server": server,
     "local-tiny": tiny,
     "embedded": embedded,
@@ -52,6 +54,7 @@ BACKENDS: dict[str, Callable[[], AbstractContextManager[Backend]]] = {
 @pytest.fixture(
     params=[
         "scripted",
+        "batching",
         "server",
         pytest.param("local-tiny", marks=pytest.mark.torch),
         pytest.param("embedded", marks=pytest.mark.model),

@@ -62,11 +62,12 @@ def test_without_any_count_the_shares_are_empty():
     assert normalise({"a": 0}) == {}
 
 
-def test_of_group_keeps_the_group_in_its_order():
+def test_the_part_of_a_group_keeps_its_order_and_who_has_none_is_in_no_part():
     states = (State("a", "", "north"), State("b", "", "south"), State("c", "", "north"), State("d", ""))
     decisions = tuple(Decision(text=key, recorded=key in "ac") for key in "abcd")
     whole = Tick(2, states, decisions)
-    north = whole.of_group("north")
+    assert list(whole.groups) == ["north", "south"]
+    north = whole.groups["north"]
     assert [d.text for d in north.decisions] == ["a", "c"]
     assert (north.number, north.recorded, whole.recorded) == (2, True, False)
 

@@ -44,6 +44,33 @@ def test_the_seed_alone_decides_between_agents_with_one_prompt():
     assert len({d.labels["stance"] for d in decide(policy, other)}) == 2
 
 
+def test_choices_with_equal_answers_make_one_batch_and_each_reads_its_own_scores():
+    asked = []
+
+    class Counting(ScriptedBackend):
+        def score(self, requests, candidates):
+            asked.append(len(requests))
+            return super().score(requests, candidates)
+
+    backend = Counting(probability=lambda r, c: 4.0 if (c == "deny") == ("I am 1." in r.suffix) else 1.0)
+    mood = Choice(("support", "deny"), dimension="mood", temperature=0.5)
+    crowd = [Turn(State(str(i), f"I am {i}."), seed=i, actions=mood if i % 2 else None) for i in range(4)]
+    decisions = decide(LLMPolicy(backend, STANCE), crowd)
+    assert asked == [4]
+    assert [list(d.labels) for d in decisions] == [["stance"], ["mood"]] * 2
+    # 4 : 1, and 16 : 1 at temperature 1/2; agent 1 the other way round.
+    found = [round(d.distribution["support"] * 85) for d in decisions]
+    assert found == [68, 5, 68, 80]
+
+
+def test_twins_cost_one_prompt_and_keep_their_own_labels():
+    backend = ScriptedBackend(probability=lambda r, c: 1.0)
+    twins = [Turn(State(str(i), "I am anyone."), seed=i) for i in range(40)]
+    decisions = decide(LLMPolicy(backend, STANCE), twins)
+    assert len({d.prompt_hash for d in decisions}) == 1
+    assert [d.labels["stance"] for d in decisions] == [STANCE.sample(d.distribution, d.seed) for d in decisions]
+
+
 def test_a_text_fits_the_label_that_was_chosen_first():
     asked = []
     backend = ScriptedBackend(lambda r: asked.append(r) or "So be it.", lambda r, c: float(c == "deny"))

@@ -1,11 +1,23 @@
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field, create_model
 from worlds import tick
 
-from mesa_meanfield import Choice, ChoiceThenText, Decision, FreeText, LLMPolicy, MeanField, Prompts, ScriptedBackend
+from mesa_meanfield import (
+    Choice,
+    ChoiceThenText,
+    Decision,
+    FreeText,
+    LLMPolicy,
+    MeanField,
+    Prompts,
+    Schema,
+    ScriptedBackend,
+)
 from mesa_meanfield import State as AgentState
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.prompts import LANGUAGES, TEMPLATES, prompt_hash
@@ -68,6 +80,7 @@ def test_chinese_prompts_are_chinese():
         prompts.policy_prefix(ZH, MeanField("大家都在笑。"), topic="运河里有海象"),
         prompts.policy_suffix(ChoiceThenText(ZH), "你是读者。", chosen="doubt"),
         prompts.policy_suffix(FreeText(), "你是读者。"),
+        prompts.policy_suffix(Schema(create_model("表", 立场=(bool, ...))), "你是读者。").replace("JSON", ""),
         prompts.summary_prefix(topic="运河里有海象"),
         prompts.summary_suffix(before="笑。", shares="相信 50%", latest="怀疑 50%", lines=["真的？"], total=2),
         prompts.tally(MeanField().counted(tick("相信", Decision(value=3), dimension="信任"))),
@@ -119,6 +132,53 @@ def test_the_text_prompt_names_the_chosen_label_and_no_other(language):
     assert space.choice.meanings["doubt"] in suffix
     assert space.choice.word("believe") not in suffix
     assert suffix != Prompts(language).policy_suffix(space, "I am a vet.")
+
+
+class Offer(BaseModel):
+    good: Literal["wheat", "wood"] = Field(description="what you sell")
+    price: int = Field(ge=1, le=9)
+
+
+@BY_LANGUAGE
+def test_the_form_stands_in_the_prefix_and_the_question_asks_for_its_keys(language):
+    prompts, space = Prompts(language), Schema(Offer, question="What do you offer?")
+    prefix, suffix = (
+        prompts.policy_prefix(space, MeanField("Calm."), topic=TOPIC),
+        prompts.policy_suffix(space, "Hm."),
+    )
+    form = '{\n  "good": "wheat" | "wood",  // what you sell\n  "price": integer (1..9)\n}'
+    assert prefix.endswith(form)
+    assert prefix.index("Calm.") < prefix.index(form)
+    assert suffix.startswith("Hm.\n\nWhat do you offer?\n")
+    assert "JSON" in suffix.splitlines()[-1]
+    assert suffix.endswith({"en": '"good", "price".', "zh": '"good"、"price"。'}[language])
+    assert "wheat" not in suffix
+    default = prompts.policy_suffix(replace(space, question=""), "Hm.")
+    assert default.splitlines()[1:] == [
+        "",
+        {"en": "What do you do?", "zh": "你会怎么做？"}[language],
+        suffix.splitlines()[-1],
+    ]
+
+
+@BY_LANGUAGE
+def test_a_form_can_be_asked_for_after_a_choice(language):
+    @dataclass(frozen=True)
+    class Both:
+        choice: Choice
+        text: Schema
+        labels: dict = field(default_factory=dict, hash=False)
+
+    prompts, space = Prompts(language), Both(SPACES[language], Schema(Offer))
+    assert "JSON" not in prompts.policy_suffix(space, "Hm.")
+    chosen = prompts.policy_suffix(space, "Hm.", chosen="doubt")
+    assert space.choice.word("doubt") in chosen
+    assert '"good"' in chosen.splitlines()[-1]
+
+
+def test_a_template_from_before_there_were_forms_still_works(tmp_path):
+    mine = Prompts("en", own(tmp_path, policy_suffix="{{ state }} {{ text.question or 'Well?' }}"))
+    assert mine.policy_suffix(Schema(Offer), "Hm.") == "Hm. Well?"
 
 
 @BY_LANGUAGE

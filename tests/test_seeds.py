@@ -1,9 +1,12 @@
+import hashlib
+import json
 from copy import deepcopy
+from pathlib import Path
 
 import mesa
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesa_meanfield.seeds import derive, entropy_of, noise, unit
@@ -103,3 +106,19 @@ def test_a_generator_without_seed_sequence_is_told_with_a_way_out():
     legacy = np.random.Generator(np.random.RandomState(5)._bit_generator)
     with pytest.raises(ValueError, match="rng=INTEGER"):
         entropy_of(_Holder(legacy))
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_JSON | st.sampled_from([np.int64(3), np.float64(0.5), Path("a"), ("b", 1), "\ud800"]), max_size=5))
+@example([True, 0.1, "\n\x00"])
+def test_a_seed_is_the_hash_of_its_parts_as_one_json_list(parts):
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=str)
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    assert derive(*parts) == int.from_bytes(digest, "big") >> 1

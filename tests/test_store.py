@@ -3,9 +3,12 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 from worlds import tick
 
 from mesa_meanfield import Decision, MeanField, store
@@ -96,6 +99,22 @@ def test_a_decision_is_kept_with_all_that_made_it(tmp_path):
         "parent": None,
     }
     assert (second["label"], second["failure"]) == (None, "unreadable")
+
+
+def test_a_pydantic_object_is_kept_as_json(tmp_path):
+    class Order(BaseModel):
+        good: Literal["wheat", "wood"]
+        price: float
+        day: date
+
+    class Orders(BaseModel):
+        orders: list[Order]
+
+    order = Order(good="wood", price=float("inf"), day=date(2025, 3, 1))
+    directory = RunDirectory(tmp_path / "run", {})
+    record(directory, tick(Decision(value=Orders(orders=[order])), Decision(value=2.5), Decision(value={1})))
+    values = [row["value"] for row in rows(directory.partial, "decisions.jsonl")]
+    assert values == [{"orders": [{"good": "wood", "price": None, "day": "2025-03-01"}]}, 2.5, "{1}"]
 
 
 def test_a_field_is_kept_with_exact_shares_and_those_of_the_groups(tmp_path):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mesa_meanfield.backends.local.backend import LocalBackend
-from mesa_meanfield.protocols import Request
+from mesa_meanfield.backends.local.sampling import sample_tokens
+from mesa_meanfield.protocols import Reply, Request
+from mesa_meanfield.seeds import noise
 
 KINDS = ("llama", "qwen2", "gemma", "gpt_neox")
 """Two with a ChatML template, one whose template knows no system message, and one without any template."""
@@ -126,6 +129,27 @@ def log_probability(model: Any, words: Any, text: str, candidate: str) -> float:
     after = words(candidate, add_special_tokens=False)["input_ids"]
     rows = logits(model, before + after)[len(before) - 1 : -1].log_softmax(-1)  # (T, V)
     return float(rows[range(len(after)), after].sum())
+
+
+def brute_force(model: Any, kind: str, requests: Sequence[Request], candidates: Sequence[str]) -> Any:
+    """What a backend has to score, every prompt with every candidate alone: shape (B, K)."""
+    words = tokenizer(kind)
+    return np.array([[log_probability(model, words, prompt(kind, r), c) for c in candidates] for r in requests])
+
+
+def write_alone(model: Any, kind: str, request: Request) -> Reply:
+    """What a backend has to reply, every token from the whole text before it."""
+    words, finished = tokenizer(kind), False
+    before = words(prompt(kind, request), add_special_tokens=False)["input_ids"]
+    after: list[int] = []
+    for number in noise(request.seed, request.sampling.max_tokens):
+        row = logits(model, before + after)[-1:]
+        (token,) = sample_tokens(row, torch.tensor([number]), request.sampling).tolist()
+        if finished := token == words.eos_token_id:
+            break
+        after.append(token)
+    text = words.decode(after, skip_special_tokens=True)
+    return Reply(text if finished else text.rstrip("\N{REPLACEMENT CHARACTER}"), finished=finished)
 
 
 @contextmanager

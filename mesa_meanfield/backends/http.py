@@ -1,34 +1,28 @@
-"""What goes over the wire to an OpenAI-compatible server: bounded retries, the key, and what servers differ in."""
+"""What goes over the wire to an OpenAI-compatible server: bounded retries, refused fields, and the key."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
-import numpy as np
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.util import Url, parse_url
 
-from mesa_meanfield.errors import ScoringUnsupported
+from mesa_meanfield.backends.questions import LISTED, REFUSED, Body, lighter
 from mesa_meanfield.seeds import unit
 
 _log = logging.getLogger(__name__)
-Body = dict[str, Any]  # Any: JSON
 
 KEY_VARIABLE = "MESA_MEANFIELD_API_KEY"
 LONGEST_WAIT = 60.0
 """Seconds between two tries, whatever the server or the backoff asks for."""
-REFUSED = (400, 422)
-"""What a server says to a body that it does not take."""
-MOST, FEWER = 20, 5
-"""How many top tokens are asked for, and how many where that is too many."""
-_OPTIONAL = ("top_k", "repetition_penalty", "seed", "stop", "logprobs", "top_logprobs")
 _PASSING = (408, 429)
 _SHOWN = 200  # characters of a server's own words in a message
 
@@ -75,22 +69,27 @@ class JsonClient:
         self, url: str, key: str | None, *, connections: int, timeout: float, retries: int, backoff: float
     ) -> None:
         self.url = url
-        self.answered = False  # whether the server ever gave what it was asked for
+        self.answered = False
+        """Whether the server ever gave what it was asked for."""
+        self.most = LISTED[0]
+        """How many top tokens it lists at most, as far as that is known."""
         self._dropped: frozenset[str] = frozenset()  # optional fields that it does not take
-        self._most = MOST
         self._lock = threading.Lock()
         self._key = key
         self._retries = retries
         self._backoff = backoff
-        self._client = httpx.Client(
+        self._pool = _pool(
+            parse_url(url),
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, pool=None),  # waiting for a free connection is no failure
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            timeout=urllib3.Timeout(connect=timeout, read=timeout),
+            maxsize=connections,
+            block=True,  # waiting for a free connection is no failure
+            retries=False,
         )
 
     def close(self) -> None:
         """Close all connections; requests under way fail."""
-        self._client.close()
+        self._pool.clear()
 
     def get(self, path: str) -> Answer:
         """GET, with retries."""
@@ -107,28 +106,35 @@ class JsonClient:
         """
         sent = {key: value for key, value in body.items() if key not in self._dropped}
         if "top_logprobs" in sent:
-            sent["top_logprobs"] = min(sent["top_logprobs"], self._most)
+            sent["top_logprobs"] = min(sent["top_logprobs"], self.most)
         tries = 0
         while True:
             answer = self._try(path, sent, seed, stop)
             tries += answer.tries
-            lighter = None if stop.is_set() else _lighter(sent, answer)
-            if lighter is None:
+            refused = answer.status in REFUSED and not stop.is_set()
+            less = lighter(sent, answer.said) if refused else None
+            if less is None:
                 break
-            sent = lighter
+            sent = less
         if answer.reason is None:
             self._learn(body, sent)
         return replace(answer, tries=tries)
+
+    def leave_away(self, fields: Set[str]) -> None:
+        """Send these fields no more; said once."""
+        with self._lock:
+            dropped = fields - self._dropped
+            self._dropped |= dropped
+        if dropped:
+            _log.warning("%s takes no %s and is asked without from now on", self.url, ", ".join(sorted(dropped)))
 
     def _learn(self, body: Body, sent: Body) -> None:
         """Remember what was left away for an answer: only the answer shows that this was it."""
         with self._lock:
             self.answered = True
-            self._most = min(self._most, sent.get("top_logprobs", self._most))
-            dropped = body.keys() - sent.keys() - self._dropped
-            self._dropped |= dropped
-        if dropped:
-            _log.warning("%s takes no %s and is asked without from now on", self.url, ", ".join(sorted(dropped)))
+            if "top_logprobs" in sent and sent["top_logprobs"] < body["top_logprobs"]:
+                self.most = min(self.most, sent["top_logprobs"])
+        self.leave_away(body.keys() - sent.keys())
 
     def _try(self, path: str, body: Body | None, seed: int, stop: threading.Event) -> Answer:
         """Overload, server errors and lost connections are tried again."""
@@ -144,21 +150,21 @@ class JsonClient:
 
     def _once(self, url: str, body: Body | None) -> tuple[Answer, float | None]:
         """What one try brought, and for how many seconds the server asks to be left alone."""
+        headers = {**self._pool.headers, "Content-Type": "application/json"}
+        # ASCII, since half an emoji in a scraped text is no valid UTF-8 and would raise here.
+        content = None if body is None else json.dumps(body).encode("ascii")
+        method = "GET" if body is None else "POST"
         try:
-            if body is None:
-                response = self._client.get(url)
-            else:
-                # ASCII, since half an emoji in a scraped text is no valid UTF-8 and would raise here.
-                content = json.dumps(body).encode("ascii")
-                response = self._client.post(url, content=content, headers={"Content-Type": "application/json"})
-        except httpx.RequestError as error:
-            return Answer(url, reason=self.line(f"{type(error).__name__} {error}")), None
-        status, said = response.status_code, self._hide(response.text)
-        if not response.is_success:
+            response = self._pool.request(method, url, body=content, headers=headers, redirect=False)
+        except HTTPError as error:
+            said = str(error).rpartition("): ")[2]  # behind the connection, which the URL tells already
+            return Answer(url, reason=self.line(f"{type(error).__name__} {said}")), None
+        status, said = response.status, self._hide(response.data.decode(errors="replace"))
+        if not 200 <= status < 300:
             answer = Answer(url, status=status, reason=self.line(f"HTTP {status} {said}"), said=said)
             return answer, _seconds(response.headers.get("Retry-After"))
         try:
-            return Answer(url, response.json(), status), None
+            return Answer(url, json.loads(response.data), status), None
         except ValueError:
             return Answer(url, status=status, reason=self.line(f"expected JSON, got {said}")), None
 
@@ -182,8 +188,8 @@ def checked_url(url: str) -> str:
     if "@" in url:  # before anything that could show it
         raise ValueError(f"The server's URL must not hold a user or password; put the key in {KEY_VARIABLE}")
     try:
-        parts = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parts = parse_url(url)
+    except LocationParseError as error:
         raise ValueError(f"The server's URL cannot be read ({error}); expected http://HOST:PORT/v1") from None
     if parts.query or parts.fragment:
         raise ValueError(f"The server's URL must end with its path, such as /v1; put the key in {KEY_VARIABLE}")
@@ -198,7 +204,7 @@ def find_key(url: str, key: str | None) -> str | None:
     Raises:
         ValueError: The key holds what no header can carry.
     """
-    host = httpx.URL(url).host
+    host = parse_url(url).host or ""
     found = key or os.environ.get(KEY_VARIABLE)
     if not found and (host == "openai.com" or host.endswith(".openai.com")):
         found = os.environ.get("OPENAI_API_KEY")
@@ -209,68 +215,12 @@ def find_key(url: str, key: str | None) -> str | None:
     return found or None
 
 
-def at(body: Any, *path: str | int) -> Any:  # Any: whatever JSON a server sends
-    """What stands at a path in JSON; None where the path ends before."""
-    for step in path:
-        try:
-            body = body[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return body
-
-
-def label_scores(top: Any, candidates: Sequence[str]) -> list[float]:  # Any: JSON
-    """Log P that a reply's first token begins each candidate and no other, shape (K,), in nats.
-
-    A blank before the token does not count, nor do capitals where the token begins no candidate as it
-    stands, since a written reply is read in the same way.
-
-    Args:
-        top: The most probable tokens as a server lists them: ``token``, ``logprob``, perhaps ``bytes``.
-        candidates: The labels' words.
-
-    Raises:
-        ScoringUnsupported: A token begins several candidates, or a candidate begins with none of the tokens.
-    """
-    found: list[list[float]] = [[] for _ in candidates]
-    for entry in top if isinstance(top, list) else []:
-        token, logprob = _token(entry), at(entry, "logprob")
-        if not token or not isinstance(logprob, int | float) or math.isnan(logprob):
-            continue
-        begun = [i for i, candidate in enumerate(candidates) if candidate.encode().startswith(token)]
-        if len(begun) > 1:
-            raise ScoringUnsupported(
-                f"the token {token.decode(errors='replace')!r} begins several of {', '.join(candidates)}"
-            )
-        if not begun:
-            text = token.decode(errors="replace").casefold()
-            begun = [i for i, candidate in enumerate(candidates) if candidate.casefold().startswith(text)]
-        if len(begun) == 1:
-            found[begun[0]].append(logprob)
-    missing = [candidate for candidate, logprobs in zip(candidates, found, strict=True) if not logprobs]
-    if missing:
-        raise ScoringUnsupported(f"none of the {len(top)} most probable tokens begins {', '.join(missing)}")
-    return [min(0.0, float(np.logaddexp.reduce(logprobs))) for logprobs in found]
-
-
-def _token(entry: object) -> bytes:
-    """A token's text without leading blanks, as bytes, since a token may end inside a Chinese character."""
-    given, text = at(entry, "bytes"), at(entry, "token")
-    if isinstance(given, list) and all(isinstance(b, int) and 0 <= b < 256 for b in given):
-        return bytes(given).lstrip()
-    return str(text or "").encode(errors="replace").lstrip()
-
-
-def _lighter(sent: Body, answer: Answer) -> Body | None:
-    """The body without the optional fields that a refusal names, or None where it names none."""
-    if answer.status not in REFUSED:
-        return None
-    named = {key for key in _OPTIONAL if key in sent and re.search(rf"\b{key}\b", answer.said)}
-    if not named:
-        return None
-    if "top_logprobs" not in sent:
-        return {key: value for key, value in sent.items() if key not in named}
-    return sent | {"top_logprobs": FEWER} if sent["top_logprobs"] > FEWER else None
+def _pool(url: Url, **settings: Any) -> urllib3.PoolManager:  # Any: urllib3's own
+    """Connections to a server, through the proxy that the environment names for it, if any."""
+    proxy = getproxies().get(url.scheme or "")
+    if proxy is None or proxy_bypass(url.host or ""):
+        return urllib3.PoolManager(**settings)
+    return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", **settings)
 
 
 def _seconds(said: str | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 from mesa_meanfield.backends.http import checked_url
@@ -23,20 +24,21 @@ def is_server(spec: str) -> bool:
 
 
 def load_backend(
-    spec: str = "embedded", *, batch: int = 16, adapter: str | Path | None = None, device: str | None = None
+    spec: str = "embedded", *, batch: int | None = None, adapter: str | Path | None = None, device: str | None = None
 ) -> Backend:
     """Load the backend that a spec string names.
 
     Args:
         spec: ``embedded``, ``hf:NAME-OR-FOLDER``, ``FILE.gguf``, ``http://HOST:PORT/v1#MODEL``, ``scripted``.
         batch: Requests per sub-batch of a local model, or at once under way to a server; changes no result.
+            By default what is fast and fits into memory; 16 for a server.
         adapter: A peft adapter's folder, for local models.
         device: Where a local model runs; by default CUDA where there is any, else MPS, else the CPU.
 
     Raises:
         BackendError: The spec is unknown, or the model cannot be loaded.
     """
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     remote = is_server(spec)
     if remote:
@@ -49,11 +51,15 @@ def load_backend(
         from mesa_meanfield.backends.server import ServerBackend
 
         url, _, model = spec.partition("#")
-        return ServerBackend(url, model or None, concurrency=batch)
+        return ServerBackend(url, model or None, concurrency=batch or 16)
     if not (spec in ("embedded", "local") or spec.startswith("hf:") or spec.endswith(".gguf")):
         raise BackendError(f"Unknown backend {spec!r}; expected {SPECS}")
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
         raise BackendError(f"Backend {spec!r} needs torch and transformers: pip install 'mesa-meanfield[local]'")
+    # Read when torch is first imported. Threads that wait should sleep soon: with GNU OpenMP's own setting two
+    # processes that share the cores slow each other by ten times and more (docs/LOG.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from mesa_meanfield.backends.local.loading import load_local
 
     return load_local(spec, batch=batch, adapter=adapter, device=device)

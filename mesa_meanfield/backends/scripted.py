@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mesa_meanfield.backends.drawn import draw_json
 from mesa_meanfield.progress import report
 from mesa_meanfield.protocols import Reply, Request, Usage
 from mesa_meanfield.seeds import derive, unit
@@ -39,7 +40,8 @@ class ScriptedBackend:
 
     Args:
         reply: Request -> the text of the reply, or a whole `Reply`. Without it a choice is drawn by the
-            request's seed, and a text is a few words drawn by it.
+            request's seed, and a text is a few words drawn by it; where the request has a JSON schema
+            it is an object that fits it.
         probability: Request and candidate -> its probability up to a factor, at least 0. Without it the
             prompt's hash decides, so that equal prompts have equal distributions.
         batch: How many requests make a sub-batch, between which progress is reported.
@@ -99,8 +101,14 @@ def _words(text: str) -> int:
 def _any_reply(request: Request) -> str:
     if request.choices:
         return request.choices[int(unit(request.seed, "choice") * len(request.choices))]
-    count = min(request.sampling.max_tokens, 4 + int(5 * unit(request.seed, "length")))
-    return " ".join(_WORDS[int(unit(request.seed, f"word {i}") * len(_WORDS))] for i in range(count))
+    if request.schema:
+        return draw_json(request.schema, request.seed, _some_words)
+    return _some_words(request.seed, request.sampling.max_tokens)
+
+
+def _some_words(seed: int, most: int = 8) -> str:
+    count = min(most, 4 + int(5 * unit(seed, "length")))
+    return " ".join(_WORDS[int(unit(seed, f"word {i}") * len(_WORDS))] for i in range(count))
 
 
 def _any_probability(request: Request, candidate: str) -> float:

@@ -52,7 +52,7 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
     add("--warm-up", metavar="SHARE", type=float, default=0.3, help="share of the actions played (default 0.3)")
     add("--per-tick", metavar="N", type=int, help="actions per tick (default: a 20th of them, at least 4)")
     add("--agents", metavar="N", type=int, help="only the first N actions after the warm-up, real and simulated")
-    add("--batch", metavar="N", type=int, default=16, help="requests per batch; changes no result (default 16)")
+    add("--batch", metavar="N", type=int, help="requests per batch; changes no result (default: what is fast)")
     add("--summarizer", choices=SUMMARIZERS, default="llm", help="who writes the mean field (default llm)")
     add("--backend", metavar="SPEC", default="embedded", help=f"the model: {SPECS}")
     add("--adapter", metavar="PATH", default="none", help="a peft adapter for a local model (default none)")

@@ -11,8 +11,8 @@ import mesa
 from mesa_meanfield.activation import ArrivalOrder
 from mesa_meanfield.cascades.dimensions import label_of
 from mesa_meanfield.data import Action, Cascade, Decision, Popularity, State, Tick, Trace, cut
-from mesa_meanfield.policy import RecordedPolicy
 from mesa_meanfield.protocols import Policy, Recorder, Summarizer
+from mesa_meanfield.rules import RecordedPolicy
 from mesa_meanfield.scheduler import MeanFieldScheduler
 from mesa_meanfield_models.cascade.agents import Reader
 

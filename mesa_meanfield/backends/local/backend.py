@@ -107,11 +107,11 @@ class LocalBackend:
             places = list(twins.values())
             asks, texts = self._asks([requests[where[0]] for where in places])
             options = self._renderer.candidates(texts[0], candidates)
-            ahead, behind = max(map(len, options)), sum(len(option) - 1 for option in options)
-            asks = [ask for ask in asks if self._fits(len(ask.prompt) + ahead)]
+            tree, behind = trie(options), sum(len(option) - 1 for option in options)
+            asks = [ask for ask in asks if self._fits(len(ask.prompt) + max(map(len, options)))]
             self._asked += sum((len(ask.prompt) + behind) * len(places[ask.index]) for ask in asks)
             done = 0
-            for batch, values in self._each(asks, ahead, lambda batch: self._score(batch, options, ahead)):
+            for batch, values in self._each(asks, len(tree.tokens), lambda batch: self._score(batch, options, tree)):
                 for ask, value in zip(batch.asks, values, strict=True):
                     scores[places[ask.index]] = value
                     done += len(places[ask.index])
@@ -166,7 +166,7 @@ class LocalBackend:
 
     def _each(self, asks: Sequence[Ask], ahead: int, work: Callable[[Batch], _Done]) -> Iterator[tuple[Batch, _Done]]:
         """The batches with what the work on each gives; those that memory cannot take are halved."""
-        for whole in batches(asks, lambda width: self._size(width + ahead), lambda ask: self._shares(ask, ahead)):
+        for whole in batches(asks, lambda n: self._size(n + ahead), lambda n: self._holds(n + ahead)):
             waiting = [whole]
             while waiting:
                 batch = waiting.pop(0)
@@ -195,13 +195,13 @@ class LocalBackend:
         fitting = memory.rows_that_fit(self.model, tokens) if self.batch is None else self.batch
         return fitting if self._limit is None else min(fitting, self._limit)
 
-    def _shares(self, ask: Ask, ahead: int) -> bool:
+    def _holds(self, width: int) -> bool:
         # A window or a recurrence would count the padding between a row's tokens.
-        return len(ask.prompt) + ahead <= self._runner.window
+        return width <= self._runner.window
 
     def _computed(self, batch: Batch, ahead: int) -> Rows:
         """The rows of a batch, up to the end of their prompts and with room for more."""
-        holed = self._shares(max(batch.asks, key=lambda ask: len(ask.prompt)), ahead)
+        holed = self._holds(batch.width + ahead)
         rows = self._root(batch) if batch.root else self._runner.start(0, holed=holed)
         mixed = len(set(batch.adapters)) > 1
         if any(batch.stems):
@@ -241,13 +241,12 @@ class LocalBackend:
 
     # --- Behind the prompts -------------------------------------------------------------------------
 
-    def _score(self, batch: Batch, options: Sequence[Sequence[int]], ahead: int) -> npt.NDArray[np.float64]:
-        """Log-probabilities of each candidate behind each row, shape (B, K)."""
-        whole = trie(options)
-        rows = self._computed(batch, max(ahead, len(whole.tokens)))
+    def _score(self, batch: Batch, options: Sequence[Sequence[int]], tree: Trie) -> npt.NDArray[np.float64]:
+        """Log-probabilities of each candidate behind each row, shape (B, K); the tree is that of all options."""
+        rows = self._computed(batch, len(tree.tokens))
         # Where there may be no padding, branches may not stand beside each other either: each goes alone.
-        trees = [whole] if rows.holed else [trie([option]) for option in options]
-        return np.concatenate([self._score_tree(rows, tree) for tree in trees], axis=1)
+        trees = [tree] if rows.holed else [trie([option]) for option in options]
+        return np.concatenate([self._score_tree(rows, one) for one in trees], axis=1)
 
     def _score_tree(self, rows: Rows, tree: Trie) -> npt.NDArray[np.float64]:
         """Log-probabilities of each candidate of a tree behind each row, shape (B, K)."""

@@ -38,6 +38,12 @@ class Batch:
         """The adapter of each ask."""
         return tuple(ask.adapter for ask in self.asks)
 
+    @property
+    def width(self) -> int:
+        """How many tokens a row takes, the padding between what it is made of included."""
+        longest = max(len(self.leaf(place)) for place in range(len(self.asks)))
+        return len(self.root) + max(map(len, self.stems)) + longest
+
     def leaf(self, place: int) -> Ids:
         """What the ask at a place has of its own."""
         return self.asks[place].prompt[len(self.root) + len(self.stems[self.stem_of[place]]) :]
@@ -45,29 +51,33 @@ class Batch:
     def halves(self) -> tuple[Batch, Batch]:
         """The same in two batches."""
         middle = len(self.asks) // 2
-        cuts = (slice(None, middle), slice(middle, None))
-        first, second = (replace(self, asks=self.asks[cut], stem_of=self.stem_of[cut]) for cut in cuts)
-        return first, second
+        return self._part(0, middle), self._part(middle, len(self.asks))
+
+    def _part(self, start: int, end: int) -> Batch:
+        stem_of = self.stem_of[start:end]
+        kept = sorted(set(stem_of))
+        stems = tuple(self.stems[stem] for stem in kept)
+        return replace(self, stems=stems, asks=self.asks[start:end], stem_of=tuple(map(kept.index, stem_of)))
 
 
-def batches(asks: Sequence[Ask], size: Callable[[int], int], shares: Callable[[Ask], bool]) -> Iterator[Batch]:
+def batches(asks: Sequence[Ask], size: Callable[[int], int], shares: Callable[[int], bool]) -> Iterator[Batch]:
     """Cut the asks of one call into batches.
 
     Args:
         asks: All of them.
         size: Longest prompt -> how many prompts a batch may have.
-        shares: Whether what a prompt shares with others may be computed apart.
+        shares: Tokens of a row, padding included -> whether what it shares with others may be computed apart.
     """
     if not asks:
         return
     most = size(max(len(ask.prompt) for ask in asks))
     groups: dict[Hashable, list[Ask]] = {}
     for ask in asks:
-        groups.setdefault(ask.group if shares(ask) else (ask.adapter, None), []).append(ask)
+        groups.setdefault(ask.group if shares(len(ask.prompt)) else (ask.adapter, None), []).append(ask)
     small: dict[str | None, list[list[Ask]]] = {}
     for group in groups.values():
         group.sort(key=lambda ask: (len(ask.prompt), ask.prompt))
-        if not shares(group[0]):
+        if not shares(len(group[0].prompt)):
             yield from (_flat(chunk) for chunk in _chunks(group, most))
         elif len(group) > most // 2:
             root = _common(group)
@@ -79,7 +89,9 @@ def batches(asks: Sequence[Ask], size: Callable[[int], int], shares: Callable[[A
     if sum(len(group) for several in rest for group in several) <= most:
         rest = [[group for several in rest for group in several]] if rest else []  # all adapters in one batch
     for several in rest:
-        yield from (_packed(pack) for pack in _packs(several, most))
+        for pack in _packs(several, most):
+            batch = _packed(pack)
+            yield batch if shares(batch.width) else _flat(batch.asks)
 
 
 def _packs(groups: list[list[Ask]], most: int) -> Iterator[list[list[Ask]]]:

@@ -50,18 +50,19 @@ class Decoder:
         for step in range(limit):
             present = [writers[i] for i in there]
             with self._runner.timed("sampling", 0):
-                tokens = self._sample(rows.logits, present, uniforms[there, step], sampling)
-                for writer, token in zip(present, tokens.tolist(), strict=True):
+                drawn = self._sample(rows.logits, present, uniforms[there, step], sampling).tolist()
+                for writer, token in zip(present, drawn, strict=True):
                     if not writer.over:
                         self._take(writer, token, sampling)
             open_ = [place for place, writer in enumerate(present) if not writer.over]
             if not open_ or step + 1 == limit:
                 break
             if (len(there) - len(open_)) * _WORTH_LEAVING >= len(there):
-                rows, tokens = rows.picked(open_, limit - step), tokens[open_]
+                rows = rows.picked(open_, limit - step)
                 there = [there[place] for place in open_]
             with self._runner.timed("decode", len(open_)):
-                rows.step(tokens)
+                # A row that is over goes on with anything.
+                rows.step(torch.tensor([(writers[i].ids or [0])[-1] for i in there], device=self._runner.device))
         self.written += sum(len(writer.ids) for writer in writers)
         return [self._reply(writer, sampling) for writer in writers]
 
@@ -74,7 +75,7 @@ class Decoder:
             ids = [writer.ids + writer.ids[-1:] * (longest_yet - len(writer.ids)) for writer in present]
             seen = torch.tensor([row or [0] * longest_yet for row in ids], dtype=torch.long, device=logits.device)
         if present[0].guide is not None:
-            allowed = torch.from_numpy(np.stack([writer.allowed(logits.shape[1], sampling) for writer in present]))
+            allowed = torch.from_numpy(np.stack([writer.allowed(logits.shape[1]) for writer in present]))
             allowed = allowed.to(logits.device)
         return sample_tokens(logits, uniforms.to(logits.device), sampling, seen, allowed)
 
@@ -82,6 +83,8 @@ class Decoder:
         if token in self._ends:
             writer.over = writer.finished = True
             return
+        if writer.guide is not None and len(writer.ids) + writer.guide.reserve >= sampling.max_tokens:
+            token = writer.guide.closed(token)
         writer.ids.append(token)
         if writer.guide is not None:
             writer.guide.advance(token)
@@ -115,11 +118,11 @@ class _Writer:
         self.finished = False
         """Whether it ended by itself."""
 
-    def allowed(self, vocabulary: int, sampling: Sampling) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def allowed(self, vocabulary: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which tokens may come next, shape (V,)."""
         if self.guide is None or self.over:
             return np.ones(vocabulary, dtype=np.bool_)
-        return self.guide.allowed(ending=len(self.ids) + self.guide.reserve >= sampling.max_tokens)
+        return self.guide.allowed()
 
 
 def longest(sampling: Sampling, guide: Guide | None) -> int:

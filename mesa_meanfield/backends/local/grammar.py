@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mesa_meanfield.errors import BackendError
+from mesa_meanfield.seeds import noise
 
 _UNKNOWN = ("uniqueItems", "propertyNames")  # to the grammar; who reads the reply checks them
 _NAMED = ("properties", "$defs", "patternProperties")  # the keys in these are the modeler's own
 _LONGEST = 512  # tokens of the shortest reply to a schema that is still sensible
+_WALKS = 9
 
 
 class Grammars:
@@ -47,8 +49,7 @@ class Grammars:
         grammar = llguidance.LLMatcher.grammar_from_json_schema(known, defaults={"whitespace_flexible": False})
         matcher = llguidance.LLMatcher(self._words, grammar, log_level=0)
         if matcher.is_error():
-            said = " ".join(matcher.get_error().split())
-            raise BackendError(f"The schema cannot be followed: {said[:200]}; use simpler fields")
+            raise _refused(matcher)
         marks = {mark: self._words.tokenize_str(mark) for mark in '"}],'}
         closing = {mark: ids[0] for mark, ids in marks.items() if len(ids) == 1}
         guide = Guide(matcher, self._tokenizer, closing, self._vocabulary)
@@ -82,11 +83,19 @@ class Guide:
         return again
 
     def measured(self) -> Guide:
-        """Itself, with its reserve known: how long a reply is that ends as soon as it can."""
-        short = self.copy()
-        while not short.over and len(short._written) < _LONGEST:
-            short.advance(int(short.allowed(ending=True).argmax()))
-        self.reserve = len(short._written) + 4
+        """Itself, with its reserve known: how long a reply is that ends as soon as it can.
+
+        Its tokens are drawn blindly, several times: always the same one may never come to an end, as the
+        zeros of a number above 0.
+        """
+        lengths = []
+        for seed in range(_WALKS):
+            short, draws = self.copy(), noise(seed, _LONGEST)
+            while not short.over and len(short._written) < _LONGEST:
+                tokens = np.flatnonzero(short.allowed())
+                short.advance(short.closed(int(tokens[int(draws[len(short._written)] * len(tokens))])))
+            lengths.append(len(short._written))
+        self.reserve = sorted(lengths)[_WALKS // 2] + 4
         return self
 
     @property
@@ -98,24 +107,30 @@ class Guide:
         """Take the next token."""
         self._written.append(token)
         if not self._matcher.consume_token(token):
-            raise BackendError(f"The schema does not allow the token {token}: {self._matcher.get_error()}")
+            raise _refused(self._matcher)
 
-    def allowed(self, *, ending: bool) -> npt.NDArray[np.bool_]:
-        """Which tokens may come next, shape (V,); with ``ending`` those that bring the reply to its end."""
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Which tokens may come next, shape (V,)."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         found = np.unpackbits(bits, bitorder="little")[: self._vocabulary]
         allowed = np.zeros(self._vocabulary, dtype=np.bool_)
         allowed[: len(found)] = found
-        if ending:
-            inside = _inside_string(self._tokenizer.decode(self._written))
-            for mark in '"' if inside else "}],":
-                token = self._closing.get(mark)
-                if token is not None and allowed[token]:
-                    self.cut = self.cut or allowed.sum() > 1
-                    allowed[:] = False
-                    allowed[token] = True
-                    break
         return allowed
+
+    def closed(self, token: int) -> int:
+        """What comes instead of a token to bring the reply to its end: a closing mark, if one may come already."""
+        inside = _inside_string(self._tokenizer.decode(self._written))
+        for mark in '"' if inside else "}],":
+            closing = self._closing.get(mark)
+            if closing is not None and self._matcher.validate_tokens([closing]):
+                self.cut = self.cut or not self._tokenizer.decode([token]).startswith(mark)
+                return closing
+        return token
+
+
+def _refused(matcher: llguidance.LLMatcher) -> BackendError:
+    said = " ".join(matcher.get_error().split())
+    return BackendError(f"The schema cannot be followed: {said[:200]}; use simpler fields")
 
 
 def _without_unknown(schema: Any) -> Any:  # Any: JSON

@@ -101,7 +101,7 @@ class Runner:
         """Whether this model gives the same with shared keys as without them: tried, not assumed."""
         base = caches.base_of(self.model)
         before = base.config._attn_implementation
-        if before != "sdpa" or not caches.keeps_all(self.model):
+        if before not in ("sdpa", NAME) or not caches.keeps_all(self.model):
             return False
         asked = [[3, 5, 7, 5], [2, 6]]
         try:

@@ -1,0 +1,186 @@
+"""Where threads meet: what several of them ask at the same time is answered as one batch.
+
+The batch runs in a worker, a thread that lives as long as it is needed: were it one of the callers, its
+cancel or Ctrl-C would hit the others.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import Context
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, final
+
+from mesa_meanfield.errors import BackendUnavailable, Cancelled, ReentryError
+from mesa_meanfield.progress import report, watching
+from mesa_meanfield.protocols import Request
+
+_GLANCE = 0.2  # seconds between two looks whether a waiting caller was cancelled
+_LINGER = 1.0  # seconds that the worker stays while all replicas are busy elsewhere
+
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """What one thread asks in one call."""
+
+    what: str
+    """What reports call it."""
+    candidates: tuple[str, ...]
+    """Of a score."""
+    requests: tuple[Request, ...]
+    thread: threading.Thread = field(default_factory=threading.current_thread)
+    said: SimpleQueue[Any] = field(default_factory=SimpleQueue)  # Any: reports, then the answers or an error
+    """From the worker to the caller."""
+    left: bool = False
+    """Whether the caller waits no longer."""
+
+    def fits(self, other: Part) -> bool:
+        """Whether one call can ask both."""
+        return (self.what, self.candidates) == (other.what, other.candidates)
+
+
+@final
+class Merger:
+    """Gathers the parts of several threads into batches and brings each its own answers.
+
+    Args:
+        answer: A batch of parts that fit each other -> the answers of each; called by one thread at a time.
+        max_wait: Seconds that a batch waits for others, unless all who are registered have asked.
+        max_batch: How many requests are merged at most, or None.
+    """
+
+    def __init__(
+        self, answer: Callable[[Sequence[Part]], Sequence[Any]], max_wait: float, max_batch: int | None
+    ) -> None:  # Any: lists of replies, or arrays of scores
+        self._ask_model = answer
+        self._max_wait = max_wait
+        self._max_batch = max_batch
+        self._queue: list[Part] = []
+        self._replicas: Counter[threading.Thread] = Counter()
+        self._worker: threading.Thread | None = None
+        self._changed = threading.Condition()  # guards these three; only the worker waits for it
+
+    @contextmanager
+    def replica(self) -> Iterator[None]:
+        """Register the calling thread as one that asks again and is waited for."""
+        thread = threading.current_thread()
+        with self._changed:
+            self._replicas[thread] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._replicas[thread] -= 1
+                self._replicas = +self._replicas  # only what is above zero
+                self._changed.notify()
+
+    # --- In a caller's thread ----------------------------------------------------------------------
+
+    def ask(self, what: str, candidates: tuple[str, ...], requests: Sequence[Request]) -> Any:  # Any: see answer
+        """Queue up, pass on what is heard of the batch, and return this caller's part of its answers."""
+        if threading.current_thread() is self._worker:
+            raise ReentryError("The backend inside a BatchingBackend asked it in turn, and would wait for ever")
+        part = Part(what, candidates, tuple(requests))
+        said: Any = _Report(what, 0, len(requests))
+        try:
+            with self._changed:
+                self._queue.append(part)
+                if self._worker is None or not self._worker.is_alive():
+                    # In an empty context, lest it inherits the watcher of whoever happened to come first.
+                    self._worker = threading.Thread(target=Context().run, args=(self._work,), name="meanfield-merger")
+                    self._worker.start()
+                self._changed.notify()
+            while isinstance(said, _Report):
+                report(*said)  # and again at every glance: a cancel need not wait for the batch
+                with suppress(Empty):
+                    said = part.said.get(timeout=_GLANCE)
+            if isinstance(said, BaseException):
+                raise said
+            return said
+        finally:
+            said = None  # an error holds this frame, which must not hold the error
+            with self._changed:
+                part.left = True
+                if part in self._queue:
+                    self._queue.remove(part)
+                    self._changed.notify()
+
+    # --- In the worker -----------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or not self._replicas, _LINGER)
+                if not self._queue:
+                    self._worker = None
+                    return
+                # From now on, not from when they came: those served just now can join those who queued meanwhile.
+                # Else the replicas would fall apart into two halves that take turns.
+                self._changed.wait_for(self._is_time, self._max_wait)
+                batch, _ = self._gathered()
+                self._queue = [part for part in self._queue if part not in batch]
+            if batch:  # unless all have left
+                self._answer(batch)
+
+    def _is_time(self) -> bool:
+        """Whether no more may join, or everyone registered waits, or all who waited have left."""
+        waiting = {part.thread for part in self._queue}
+        complete = bool(self._replicas) and self._replicas.keys() <= waiting
+        return complete or not waiting or self._gathered()[1]
+
+    def _gathered(self) -> tuple[list[Part], bool]:
+        """The oldest part with those that fit it, in order, and whether no more may join them."""
+        batch: list[Part] = []
+        size = 0
+        for part in self._queue:
+            if part.fits(self._queue[0]):
+                size += len(part.requests)
+                if batch and self._max_batch is not None and size > self._max_batch:
+                    return batch, True
+                batch.append(part)
+        return batch, self._max_batch is not None and size >= self._max_batch
+
+    def _answer(self, batch: Sequence[Part]) -> None:
+        """Have a batch answered and tell its callers; after an error that one may have caused, each alone."""
+
+        def pass_on(what: str, done: int, total: int) -> None:
+            if all(part.left for part in batch):
+                raise Cancelled("Everyone who asked for this batch has left")
+            for part in batch:
+                part.said.put(_Report(what, done, total))
+
+        alone = False
+        try:
+            with watching(pass_on):
+                answers = self._ask_model(batch)
+        except BaseException as error:  # of any kind: nobody else would tell those who wait
+            alone = len(batch) > 1 and not isinstance(error, BackendUnavailable)
+            for part in () if alone else batch:
+                part.said.put(error if len(batch) == 1 else _copied(error))
+        else:
+            for part, own in zip(batch, answers, strict=True):
+                part.said.put(own)
+        for part in batch if alone else ():
+            if not part.left:
+                self._answer([part])
+
+
+class _Report(NamedTuple):
+    what: str
+    done: int
+    total: int
+
+
+def _copied(error: BaseException) -> BaseException:
+    """An error of one caller's own: one that many threads raise would gather all their tracebacks."""
+    try:
+        own = copy.copy(error)
+    except Exception:  # some cannot be made anew from their arguments
+        return error
+    own.__cause__ = error
+    return own
