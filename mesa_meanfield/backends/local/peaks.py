@@ -116,8 +116,7 @@ def phases_told(
 
 def phases_of(backend: object) -> dict[str, Spent]:
     """What each phase of a local backend's work cost so far; nothing for other backends."""
-    phases: Mapping[str, Any] = getattr(backend, "phases", None) or {}  # Any: as the backend counts them
-    return {name: Spent(one.seconds, one.tokens, one.steps) for name, one in phases.items()}
+    return dict(getattr(backend, "phases", {}))
 
 
 def facts_of(model: Any) -> Facts:  # Any: transformers' own

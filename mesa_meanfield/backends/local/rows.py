@@ -5,28 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
 
 from mesa_meanfield.backends.local import caches
+from mesa_meanfield.backends.local.peaks import Spent
 from mesa_meanfield.backends.local.shared import NAME, SharedCache, attending
 from mesa_meanfield.backends.local.trie import Trie
 
 Ids = Sequence[int]
-
-
-@dataclass(slots=True)
-class Phase:
-    """What one part of the work cost."""
-
-    seconds: float = 0.0
-    tokens: int = 0
-    """Token positions, padding left out."""
-    steps: int = 0
-    """How often the model was run."""
 
 
 class Runner:
@@ -44,7 +33,7 @@ class Runner:
         """The model with its adapters, once there are any."""
         self.window = caches.window(model)
         """How many tokens may hold padding in their midst: 0 where none may."""
-        self.phases = {name: Phase() for name in ("prefix", "prefill", "decode", "sampling")}
+        self.phases = {name: Spent() for name in ("prefix", "prefill", "decode", "sampling")}
         """What each part of the work cost so far."""
         self._synchronise = getattr(torch, self.model.device.type).synchronize if self._asynchronous else None
         self._shares = self.window > 0 and self._try_sharing()
@@ -76,10 +65,7 @@ class Runner:
         yield
         if self._synchronise is not None:
             self._synchronise()
-        phase = self.phases[name]
-        phase.seconds += time.perf_counter() - start
-        phase.tokens += tokens
-        phase.steps += 1
+        self.phases[name] += Spent(time.perf_counter() - start, tokens, 1)
 
     def run(self, adapters: Sequence[str | None] | None, **inputs: Any) -> Any:  # Any: transformers' own
         """Run the model; rows of different adapters go through peft, which tells them apart."""
