@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ pytest.importorskip("torch")
 
 import torch
 import transformers
+from pydantic import BaseModel, Field
 from tiny_models import log_probability, logits, one_thread
 
+from mesa_meanfield import Schema
 from mesa_meanfield.actions import Choice
 from mesa_meanfield.backends.load import load_backend
 from mesa_meanfield.backends.local import embedded
@@ -56,6 +60,30 @@ def shared():
     return load_backend("embedded", device="cpu")
 
 
+STANCES = ("strongly support", "support", "neither support nor deny", "deny", "strongly deny")
+FACTS = """You take part in an online discussion about a news story.
+
+Topic: A small town plans to close its old bridge, and a rumour says that it will never open again.
+
+What the others think so far: most of them doubt it, some are angry, and one in five shares the rumour without
+a comment. Nobody has asked the mayor. Two hours ago a photo of the closed bridge was posted."""
+READERS = (
+    'You are Ana, 34, a nurse. You follow 120 people and rarely post.\nLast you said: "Is that true?"',
+    "You are Bo, 71, a retired teacher.\nYou saw the photo and crossed the bridge this morning.",
+    "You are Chen, 19. 你住在河边。\nYou post ten times a day and check nothing.",
+)
+STORY = [Request(FACTS, f"{reader}\n\nWhat is your stance?", seed) for seed, reader in enumerate(READERS)]
+VOTES = [Request(FACTS, f"{reader}\n\nVote as JSON.", 7 + seed) for seed, reader in enumerate(READERS)]
+
+
+class Vote(BaseModel):
+    reason: str = Field(max_length=200)
+    stance: Literal["support", "deny"]
+    certainty: int = Field(ge=0, le=10)
+    tags: list[str] = Field(max_length=3)
+    friend: str | None = None
+
+
 def with_batch(backend, batch):
     return LocalBackend(backend.model, backend.tokenizer, name=backend.name, batch=batch)
 
@@ -84,9 +112,15 @@ def test_the_converted_weights_say_what_the_gguf_file_says(shared):
 
 @pytest.mark.parametrize(
     ("requests", "words", "lengths"),
-    [(CROWD, ("yes", "no", "I would not"), [1, 1, 3]), (CHINESE, ("转发", "怀疑", "忽略"), [4, 5, 5])],
+    [
+        (CROWD, ("yes", "no", "I would not"), [1, 1, 3]),
+        (CHINESE, ("转发", "怀疑", "忽略"), [4, 5, 5]),
+        (STORY, STANCES, [3, 1, 5, 2, 3]),
+        ([CROWD[0], CHINESE[0], STORY[0], CROWD[1]], ("yes", "yes, but"), [1, 3]),
+    ],
 )
 def test_scores_equal_brute_force(shared, requests, words, lengths):
+    assert shared._runner._shares
     assert [len(shared.tokenizer(word)["input_ids"]) for word in words] == lengths
     assert shared.score(requests, words) == pytest.approx(brute_force(shared, requests, words), abs=1e-4)
 
@@ -121,3 +155,15 @@ def test_a_text_ends_where_the_model_ends_it(shared):
     (reply,) = shared.generate([Request("Answer with one word.", "Say yes.", 1, Sampling(max_tokens=64, top_k=1))])
     assert reply.finished
     assert "<|im_end|>" not in reply.text
+
+
+def test_replies_with_a_schema_fit_it_beside_free_ones(shared):
+    votes = [replace(r, sampling=Sampling(max_tokens=60), schema=Schema(Vote).schema) for r in VOTES]
+    free = replace(CROWD[0], sampling=Sampling(max_tokens=8))
+    *replies, text = shared.generate([*votes, free])
+    for reply in replies:
+        assert isinstance(Schema(Vote).read(reply.text).value, Vote)
+        assert reply.text == json.dumps(json.loads(reply.text), ensure_ascii=False, separators=(",", ":"))
+    assert {reply.finished for reply in replies} == {True, False}  # the second has more to say
+    assert [text] == shared.generate([free])
+    assert shared.generate(votes[1:2]) == replies[1:2]

@@ -7,19 +7,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tiny_models import (
-    CONTEXT,
-    KINDS,
-    backend,
-    log_probability,
-    model,
-    one_thread,
-    prompt,
-    tokenizer,
-)
+from tiny_models import CONTEXT, KINDS, backend, brute_force, one_thread, prompt, tokenizer
 
 from mesa_meanfield.actions import Choice
-from mesa_meanfield.backends.local.backend import LocalBackend
 from mesa_meanfield.errors import Cancelled
 from mesa_meanfield.progress import watching
 from mesa_meanfield.protocols import Request
@@ -56,9 +46,8 @@ def common(requests, kind="llama"):
     return next(i for i, column in enumerate(zip(*prompts, strict=False)) if len(set(column)) > 1)
 
 
-def brute_force(kind, requests, words=WORDS, own=None):
-    own, reader = own or backend(kind).model, tokenizer(kind)
-    return np.array([[log_probability(own, reader, prompt(kind, r), word) for word in words] for r in requests])
+def alone(kind, requests, words=WORDS):
+    return brute_force(backend(kind).model, kind, requests, words)
 
 
 @kinds
@@ -66,12 +55,12 @@ def test_a_score_is_the_sum_of_its_tokens_behind_the_whole_prompt(kind):
     lengths = [len(backend(kind).tokenizer(word)["input_ids"]) for word in WORDS]
     assert lengths[:3] == [1, 1, 2]
     assert lengths[3] > 4
-    assert backend(kind).score(TWO_TOWNS, WORDS) == pytest.approx(brute_force(kind, TWO_TOWNS), abs=1e-4)
+    assert backend(kind).score(TWO_TOWNS, WORDS) == pytest.approx(alone(kind, TWO_TOWNS), abs=1e-4)
 
 
 @kinds
 def test_candidates_of_one_request_are_scored_alike(kind):
-    assert backend(kind).score(CROWD[:1], WORDS) == pytest.approx(brute_force(kind, CROWD[:1]), abs=1e-4)
+    assert backend(kind).score(CROWD[:1], WORDS) == pytest.approx(alone(kind, CROWD[:1]), abs=1e-4)
 
 
 @kinds
@@ -116,7 +105,7 @@ def test_a_prompt_that_just_fits_is_scored():
     words = next(n for n in range(CONTEXT) if len(tokens("llama", Request(TOWN, " the" * n))) == CONTEXT - 1)
     fits, too_long = (Request(TOWN, " the" * n) for n in (words, words + 1))
     scores = backend("llama").score([fits, too_long], ["share"])
-    assert scores[0] == pytest.approx(brute_force("llama", [fits], ["share"])[0], abs=1e-4)
+    assert scores[0] == pytest.approx(alone("llama", [fits], ["share"])[0], abs=1e-4)
     assert np.isnan(scores[1])
 
 
@@ -129,33 +118,6 @@ def test_nothing_asked_is_nothing_answered(kind):
         assert own.generate([]) == []
     assert heard == []
     assert own.usage.tokens_computed == own.usage.tokens_asked == 0
-
-
-# --- Models that do not keep all keys --------------------------------------------------------------
-
-
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-HEADS = ("num_key_heads", "num_value_heads", "key_head_dim", "value_head_dim")
-LINEAR = dict(zip((f"linear_{what}" for what in HEADS), (2, 2, 8, 8), strict=True))
-OTHERS = {
-    "mistral": {"sliding_window": 16},  # every layer sees the last 16 tokens
-    "gemma2": {"sliding_window": 16},  # every other layer does
-    "qwen3_next": {**EXPERTS, **LINEAR, "layer_types": ["linear_attention", "full_attention"]},  # a recurrence
-}
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_padding_inside_a_batch_changes_no_score_of_a_window_or_a_recurrence(kind):
-    own = model(kind, **OTHERS[kind])
-    for batch in (1, 3, 16):
-        scores = LocalBackend(own, tokenizer(kind), name=kind, batch=batch).score(CROWD, WORDS)
-        assert scores == pytest.approx(brute_force(kind, CROWD, own=own), abs=1e-4)
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_padding_inside_a_batch_changes_no_text_of_a_window_or_a_recurrence(kind):
-    own = LocalBackend(model(kind, **OTHERS[kind]), tokenizer(kind), name=kind)
-    assert own.generate(CROWD) == [own.generate([request])[0] for request in CROWD]
 
 
 # --- What was spent, and who may stop it -----------------------------------------------------------

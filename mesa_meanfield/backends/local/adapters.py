@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import peft
 import safetensors
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from mesa_meanfield.errors import BackendError
 
@@ -37,9 +38,10 @@ class Adapters:
             raise BackendError(f"There is an adapter {name!r} on this model already; take another name")
         try:
             self._peft = put_on(self._model if self._peft is None else self._peft, name, Path(folder))
-        except BackendError:
-            raise
         except Exception as error:  # peft and safetensors have a kind for each case
+            self._take_off(name)
+            if isinstance(error, BackendError):
+                raise
             raise BackendError(
                 f"adapter {folder} could not be loaded: {' '.join(str(error).split())[:300]}"
             ) from error
@@ -61,6 +63,22 @@ class Adapters:
         if wanted != self.active:
             self._switch(wanted)
         yield
+
+    def named(self, names: Sequence[str | None]) -> list[str]:
+        """What answers each row, as peft wants it named."""
+        return [name or self._bare or "__base__" for name in names]
+
+    def _take_off(self, name: str) -> None:
+        """Whatever of an adapter was put on before it failed would change all answers."""
+        if self._peft is not None:
+            if name in self._peft.peft_config:
+                self._peft.delete_adapter(name)
+            return
+        for path, layer in list(self._model.named_modules()):
+            if isinstance(layer, BaseTunerLayer):
+                parent, _, child = path.rpartition(".")
+                setattr(self._model.get_submodule(parent), child, layer.get_base_layer())
+        vars(self._model).pop("peft_config", None)
 
     def _switch(self, name: str | None) -> None:
         if name is None:

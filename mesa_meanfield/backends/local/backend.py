@@ -207,10 +207,10 @@ class LocalBackend:
         mixed = len(set(batch.adapters)) > 1
         if any(batch.stems):
             tokens = sum(map(len, batch.stems))
-            stem_adapters = [batch.adapters[batch.stem_of.index(stem)] for stem in range(len(batch.stems))]
+            answering = [batch.adapters[batch.stem_of.index(stem)] for stem in range(len(batch.stems))]
             with self._runner.timed("prefix", tokens):
                 width = max(map(len, batch.stems))
-                rows = rows.picked([0] * len(batch.stems), width, stem_adapters if mixed else None)
+                rows = rows.picked([0] * len(batch.stems), width, self._adapters.named(answering) if mixed else None)
                 rows.extend(batch.stems)
         leaves: dict[tuple[str | None, int, Ids], int] = {}  # equal prompts are one row until they are sampled
         row_of = []
@@ -221,7 +221,8 @@ class LocalBackend:
         with self._runner.timed("prefill", tokens):
             index = [stem if any(batch.stems) else 0 for _, stem, _ in leaves]
             room = max(map(len, own)) + (0 if twins else ahead)
-            rows = rows.picked(index, room, [adapter for adapter, _, _ in leaves] if mixed else None)
+            answering = [adapter for adapter, _, _ in leaves]
+            rows = rows.picked(index, room, self._adapters.named(answering) if mixed else None)
             rows.extend(own)
             if twins:
                 rows = rows.picked(row_of, ahead)

@@ -42,7 +42,7 @@ class Grammars:
         try:
             return llguidance.hf.from_tokenizer(self._tokenizer, eos_token=self._ends)
         except ValueError as error:
-            raise BackendError(f"Schema actions need a fast tokenizer: {error}") from error
+            raise BackendError(f"Schema actions need a fast tokenizer with an end-of-text token: {error}") from error
 
     def _guide(self, schema: str) -> Guide:
         known = json.dumps(_without_unknown(json.loads(schema)))

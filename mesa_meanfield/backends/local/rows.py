@@ -67,11 +67,11 @@ class Runner:
             self._synchronise()
         self.phases[name] += Spent(time.perf_counter() - start, tokens, 1)
 
-    def run(self, adapters: Sequence[str | None] | None, **inputs: Any) -> Any:  # Any: transformers' own
+    def run(self, adapters: Sequence[str] | None, **inputs: Any) -> Any:  # Any: transformers' own
         """Run the model; rows of different adapters go through peft, which tells them apart."""
         if adapters is None:
             return self.model(**inputs)
-        return self.mixed(**inputs, adapter_names=[name or "__base__" for name in adapters])
+        return self.mixed(**inputs, adapter_names=list(adapters))
 
     @property
     def _asynchronous(self) -> bool:
@@ -120,7 +120,7 @@ class Rows:
         held: Which slots of the cache hold a row's token instead of padding, (B, S).
         lengths: How many tokens each row has, what it shares included, (B,).
         holed: Whether there may be padding between a row's tokens.
-        adapters: The adapter of each row, where they have different ones.
+        adapters: What answers each row, by peft's names, where they differ.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Rows:
         held: torch.Tensor,
         lengths: torch.Tensor,
         holed: bool,
-        adapters: Sequence[str | None] | None = None,
+        adapters: Sequence[str] | None = None,
     ) -> None:
         self.logits = torch.empty(0)
         """What comes next behind each row, (B, V)."""
@@ -166,7 +166,7 @@ class Rows:
             return Rows(self._runner, self._cache.shared(), self._held[:, :0], self._lengths, self.holed)
         return self
 
-    def picked(self, index: Sequence[int], room: int, adapters: Sequence[str | None] | None = None) -> Rows:
+    def picked(self, index: Sequence[int], room: int, adapters: Sequence[str] | None = None) -> Rows:
         """These rows, any number of times and in any order, each with room for more tokens.
 
         Args:
