@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -77,22 +78,31 @@ class Asking:
         unanswered = refused = 0  # how many places these concern
         silent = 0  # questions in a row that nothing answered
         stop = threading.Event()
-        finished: SimpleQueue[Future[Answer]] = SimpleQueue()
-        asked: dict[Future[Answer], Question] = {}
-        waiting = list(questions)
+        waiting = deque(questions)
+        finished: SimpleQueue[tuple[Question, Answer | Exception]] = SimpleQueue()
+
+        def work() -> None:
+            while waiting and not stop.is_set():
+                try:
+                    question = waiting.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                try:
+                    finished.put((question, self._work(ask, question, stop)))
+                except Exception as error:  # for the calling thread
+                    finished.put((question, error))
+
+        # One job per connection, not per question: handing a job over takes longer than the rest of the client.
+        jobs = [self._pool.submit(work) for _ in range(min(self._concurrency, len(waiting)))]
         try:
             while len(answers) < total:
-                for question in waiting:
-                    future = self._pool.submit(self._work, ask, question, stop)
-                    asked[future] = question
-                    future.add_done_callback(finished.put)
-                waiting = []
                 try:
-                    future = finished.get(timeout=_GLANCE)
+                    question, answer = finished.get(timeout=_GLANCE)
                 except Empty:
                     report(what, len(answers), total)  # so that a cancel need not wait for a reply
                     continue
-                answer, question = future.result(), asked[future]
+                if isinstance(answer, Exception):
+                    raise answer
                 silent = silent + 1 if answer.status is None else 0
                 if silent == min(len(questions), max(self._concurrency, _PATIENCE)):
                     raise self.gone(answer)
@@ -107,12 +117,14 @@ class Asking:
                 given = _given(question, answer)
                 for place, request in enumerate(question.requests[:given]):
                     answers |= dict.fromkeys(question.askers[place], read(answer, place, request))
-                waiting = question.singly(given)
+                if rest := question.singly(given):
+                    waiting.extend(rest)
+                    jobs += [self._pool.submit(work) for _ in range(min(self._concurrency, len(rest)))]
                 report(what, len(answers), total)
         finally:
             stop.set()
-            for future in asked:  # after an error: those under way may finish, and nobody waits for them
-                future.cancel()
+            for job in jobs:  # after an error: those under way may finish, and nobody waits for them
+                job.cancel()
             self._count(Usage(seconds=time.perf_counter() - start))
         if unanswered == total > 1:
             raise BackendUnavailable(f"{failing[0].failure}; so did all {total} requests of the batch")
