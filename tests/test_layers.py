@@ -16,7 +16,9 @@ FLOORS = [
     {"protocols"},
     {"actions", "activation", "audit", "prompts", "schema"},
     {"drafts",
-     "evaluation.metrics", "evaluation", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas"},
+     "evaluation.metrics", "evaluation", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas",
+     "cascades.annotations", "cascades.ced", "cascades.conversion", "cascades.masking", "cascades.records",
+     "cascades.tables", "cascades.threads", "cascades.tweets", "cascades.weibo"},
     {"backends", "backends.batching", "backends.merging",
      "backends.scripted", "backends.drawn", "backends.load",
      "backends.server", "backends.asking", "backends.questions", "backends.answers", "backends.http",
@@ -29,7 +31,7 @@ FLOORS = [
     {"scheduler", "agents"},
     {"store", "bench", "evaluation.rivals", "evaluation.comparison", "evaluation.plots"},
     {"models"},
-    {"cli", "cli.__main__", "cli.run", "cli.bench", "cli.fetch", "cli.output"},
+    {"cli", "cli.__main__", "cli.run", "cli.bench", "cli.convert", "cli.fetch", "cli.output"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 MAY_IMPORT = {

@@ -93,8 +93,12 @@ def test_the_end_token_ends_a_text_and_is_no_part_of_it():
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_rows_that_end_leave_the_batch_and_disturb_nobody(kind):
     requests = [replace(r, seed=r.seed + n, sampling=Sampling(max_tokens=60)) for n in range(0, 40, 4) for r in CROWD]
-    crowded = leaning(kind, end=5.0)
+    crowded, rows = leaning(kind, end=5.0), []
+    crowded.model.register_forward_pre_hook(
+        lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True
+    )
     replies = crowded.generate(requests)
+    assert rows[-1] < 4
     assert replies == [leaning(kind, end=5.0).generate([request])[0] for request in requests]
     assert all(reply.finished for reply in replies)
     assert len({len(reply.text) for reply in replies}) > 5
