@@ -1,0 +1,183 @@
+"""What an evaluation says, as frozen values: the schema of ``scorecard.json``.
+
+All figures are means over cascades unless a field says otherwise; distances are in nats where they have
+a unit. A figure that cannot be known is null: the likelihood of a model that gives no probabilities, say.
+``Scorecard.model_json_schema()`` is the JSON Schema.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Interval = tuple[float | None, float | None]
+"""The lower and the upper end of a 95 % bootstrap interval over cascades; null where there are too few."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Hits(_Frozen):
+    """How often something was foreseen, over all cascades."""
+
+    hits: int
+    of: int
+    """How often it happened."""
+    false_alarms: int = 0
+    """How often it was foreseen and did not happen."""
+
+
+class Forecast(_Frozen):
+    """How well the trend after the warm-up was foreseen, window by window."""
+
+    error_by_horizon: tuple[float | None, ...]
+    """Mean total variation between real and foreseen shares of the first, second, ... window."""
+    direction: Hits
+    """Moves of a label's share away from the warm-up, larger than chance, foreseen with the right sign."""
+    turning_points: Hits
+    """Reversals of a label's share, larger than chance, foreseen in the same or a neighbouring window."""
+
+
+class Coverage(_Frozen):
+    """How often the real share of a window lay within the band over replicas."""
+
+    nominal: float
+    """The share that a band of so many replicas would cover if simulated and real were the same process."""
+    covered: int
+    of: int
+
+
+class Bin(_Frozen):
+    """One bar of the reliability diagram, over all cascades: label probabilities of about the same size."""
+
+    low: float
+    high: float
+    predicted: float
+    """Mean predicted probability in the bin."""
+    observed: float
+    """Share of these labels that were the real one."""
+    size: int
+
+
+class Domain(_Frozen):
+    """One entry in one domain."""
+
+    domain: str
+    cascades: int
+    kl: float | None
+    kl_ci: Interval
+
+
+class Spent(_Frozen):
+    """What an entry's roll-outs cost."""
+
+    calls: int
+    tokens_asked: int
+    tokens_computed: int
+    retries: int
+    seconds: float
+    """Time inside the model; parallel roll-outs share a batch's time in proportion to their requests."""
+
+
+class Entry(_Frozen):
+    """One simulation or rival."""
+
+    name: str
+    kind: Literal["rival", "simulation"]
+    kl: float | None
+    """KL(real || guess) in nats; null where something real was impossible in the guess."""
+    kl_ci: Interval
+    js: float
+    """Jensen-Shannon distance: the root of the divergence in nats."""
+    wasserstein: float
+    """Wasserstein distance of the shares with the labels' declared positions, else total variation."""
+    dtw: float
+    """Dynamic-time-warping distance of the cumulated share curves, divided by the root of their length."""
+    f1_macro: float | None
+    """F1 of individual decisions, mean over labels, over all decisions of all cascades."""
+    f1_micro: float | None
+    nll: float | None
+    """-log P(real label) per action in nats, under the roll-out's own field, mean over all actions."""
+    nll_token: float | None
+    """-log P(token) per token of the real texts in nats, under the roll-out's own field."""
+    calibration_error: float | None
+    """Expected calibration error: mean |predicted - observed| over the reliability bins, weighted by size."""
+    reliability: tuple[Bin, ...]
+    forecast: Forecast
+    coverage: Coverage | None
+    """Null for rivals and for a single replica."""
+    failures: int
+    """Decisions that failed and count nowhere, over all replicas."""
+    spent: Spent | None
+    by_domain: tuple[Domain, ...]
+
+
+class Paired(_Frozen):
+    """The difference of two entries on the same cascades."""
+
+    a: str
+    b: str
+    metric: str
+    difference: float | None
+    """Mean of a - b over cascades; below zero a is the better one."""
+    ci: Interval
+    winner: str | None
+    """The better one, named only where the interval excludes zero."""
+
+
+class Card(_Frozen):
+    """One dimension of all cascades."""
+
+    dimension: str
+    labels: tuple[str, ...]
+    cascades: int
+    """How many cascades were compared: those with labels after the warm-up."""
+    actions: int
+    """How many recorded actions with labels lie after their warm-ups."""
+    noise_floor: float
+    """Mean KL that even a perfect simulation would get for samples of these sizes."""
+    entries: tuple[Entry, ...]
+    paired: tuple[Paired, ...]
+
+
+class Agreement(_Frozen):
+    """How far an annotator agrees with gold labels."""
+
+    dimension: str
+    gold: str
+    """The gold dimension that it was compared with."""
+    texts: int
+    accuracy: float
+    chance: float
+    """The accuracy of always saying the commonest gold label."""
+    kappa: float | None
+    """Cohen's kappa: 1 perfect, 0 as good as chance."""
+
+
+class Annotation(_Frozen):
+    """What labelled texts that had no labels."""
+
+    model: str
+    texts: int
+    """Distinct texts asked about."""
+    failures: int
+    """Texts whose label could not be read; they count nowhere."""
+    agreement: tuple[Agreement, ...]
+    spent: Spent
+
+
+class Scorecard(Card):
+    """An evaluation: the main dimension's figures, the other dimensions' beside them, and how it was made."""
+
+    others: tuple[Card, ...] = ()
+    annotation: Annotation | None = None
+    left_out: tuple[str, ...] = ()
+    """Cascades that were not compared, each with the reason."""
+    settings: dict[str, str | int | float | bool | None | list[str]]
+    """The arguments, versions, data hashes and model names."""
+    seconds: float
+    """From start to end."""
+    per_cascade_file: str
+    report: str
