@@ -175,7 +175,7 @@ class Scorecard(Card):
     annotation: Annotation | None = None
     left_out: tuple[str, ...] = ()
     """Cascades that were not compared, each with the reason."""
-    settings: dict[str, str | int | float | bool | None | list[str]]
+    settings: dict[str, str | int | float | bool | list[str] | None]
     """The arguments, versions, data hashes and model names."""
     seconds: float
     """From start to end."""
