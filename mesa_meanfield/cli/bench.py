@@ -13,10 +13,10 @@ from mesa_meanfield.backends.load import SPECS, load_backend
 from mesa_meanfield.backends.local.peaks import facts_of, measure_peaks, phases_told
 from mesa_meanfield.bench import KINDS, Sizes, Timed, counter, overhead, task, tokens_told
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
+from mesa_meanfield.directory import json_text
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.machine import machine
 from mesa_meanfield.protocols import Backend, Usage
-from mesa_meanfield.store import json_text
 
 OVERHEAD_AGENTS = 10_000
 """How many agents the scheduler's own time is measured with, where there is no collapsed crowd."""

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mesa_meanfield.directory import json_text
 from mesa_meanfield.progress import watching
-from mesa_meanfield.store import json_text
 
 Advance = Callable[[str], None]
 """Takes what has just been done, and counts it as one step."""

@@ -22,6 +22,7 @@ from mesa_meanfield.cascades.dimensions import dimension_of, known_labels, label
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
 from mesa_meanfield.data import Cascade, cut
+from mesa_meanfield.directory import check_free
 from mesa_meanfield.errors import BackendError, DataError
 from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
 from mesa_meanfield.evaluation.plots import trend
@@ -30,7 +31,7 @@ from mesa_meanfield.evaluation.rivals import train as train_rivals
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.prompts import LANGUAGES, Prompts
 from mesa_meanfield.protocols import Backend, Request, Sampling, Summarizer
-from mesa_meanfield.store import RunDirectory, check_free
+from mesa_meanfield.store import RunDirectory
 from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
 from mesa_meanfield_models.cascade.model import CascadeModel
 
