@@ -55,9 +55,7 @@ class Directory:
         sizes = [file.stat().st_size if file.exists() else 0 for file in files]
         try:
             for file, lines in zip(files, rows.values(), strict=True):
-                text = "".join(json_text(row) + "\n" for row in lines)
-                with file.open("ab", buffering=0) as opened:  # one write
-                    opened.write(text.encode(errors="backslashreplace"))  # half an emoji becomes its JSON escape
+                _append(file, lines)
         except OSError:  # a full disk: nothing half stays, so that the same can be written again
             for file, size in zip(files, sizes, strict=True):
                 if file.exists():
@@ -99,6 +97,12 @@ def check_free(path: Path) -> None:
         raise DataError(f"{path} is there already; choose another --out, nothing is overwritten")
     if _partial(path).exists():
         raise DataError(f"{_partial(path)} holds an unfinished run; remove it or choose another --out")
+
+
+def _append(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    lines = "".join(json_text(row) + "\n" for row in rows)
+    with file.open("ab", buffering=0) as opened:  # one write for all rows
+        opened.write(lines.encode(errors="backslashreplace"))  # half an emoji becomes its JSON escape
 
 
 def _partial(path: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from worlds import tick
 
-from mesa_meanfield import Decision, MeanField, store
+from mesa_meanfield import Decision, MeanField
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.store import RunDirectory
 
@@ -195,7 +195,7 @@ def test_a_run_without_any_tick_is_dropped_and_one_with_a_tick_is_kept(tmp_path)
 CHILD = """
 import os, signal, sys
 from worlds import STANCES, cascade
-from mesa_meanfield import Choice, LLMPolicy, NoField, ScriptedBackend, store
+from mesa_meanfield import Choice, LLMPolicy, NoField, ScriptedBackend, directory as files
 from mesa_meanfield.store import RunDirectory
 from mesa_meanfield_models.cascade.model import CascadeModel
 
@@ -207,14 +207,14 @@ def probability(request, word):
         die()
     return 1.0
 
-append = store._append
+append = files._append
 
 def append_or_die(file, rows):
     if place == "recorded" and file.name == "fields.jsonl" and rows[0]["tick"] == 5:
         die()
     append(file, rows)
 
-store._append = append_or_die
+files._append = append_or_die
 directory = RunDirectory(where, {"seed": 1})
 policy = LLMPolicy(ScriptedBackend(probability=probability), Choice(STANCES, dimension="stance"))
 model = CascadeModel(cascade(40), policy=policy, summarizer=NoField(), dimension="stance", recorder=directory)
@@ -241,17 +241,17 @@ def test_kill_9_leaves_whole_lines_under_the_unfinished_name(tmp_path, place, de
 def test_a_full_disk_leaves_no_half_tick_and_the_tick_can_be_recorded_again(tmp_path, monkeypatch):
     directory = RunDirectory(tmp_path / "run", {})
     record(directory, tick("deny"))
-    append = store._append
+    append = files._append
 
     def full(file, lines):
         append(file, lines)
         if file.name == "fields.jsonl":
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "_append", full)
+    monkeypatch.setattr(files, "_append", full)
     with pytest.raises(OSError, match="No space left"):
         record(directory, tick("support", number=1))
-    monkeypatch.setattr(store, "_append", append)
+    monkeypatch.setattr(files, "_append", append)
     record(directory, tick("support", number=1))
     assert [row["tick"] for row in rows(directory.partial, "decisions.jsonl")] == [0, 1]
     assert [row["tick"] for row in rows(directory.partial, "fields.jsonl")] == [0, 1]
