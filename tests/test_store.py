@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from worlds import tick
 
 from mesa_meanfield import Decision, MeanField
+from mesa_meanfield import directory as files
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.store import RunDirectory
 
