@@ -30,9 +30,9 @@ FLOORS = [
      "backends.local.trie"},
     {"policy", "rules", "summarizers"},
     {"scheduler", "agents"},
-    {"store", "bench", "evaluation.rivals", "evaluation.comparison", "evaluation.plots"},
+    {"store", "bench", "evaluation.rivals", "evaluation.comparison", "evaluation.plots", "evaluation.rollouts"},
     {"models"},
-    {"cli", "cli.__main__", "cli.run", "cli.bench", "cli.convert", "cli.fetch", "cli.output"},
+    {"cli", "cli.__main__", "cli.common", "cli.run", "cli.bench", "cli.convert", "cli.fetch", "cli.output"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 MAY_IMPORT = {

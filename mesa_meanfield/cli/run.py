@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import html
-import importlib.metadata
-import itertools
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import mesa_meanfield_models.cascade
-from mesa_meanfield import __version__
 from mesa_meanfield.backends.load import SPECS, is_server, load_backend
-from mesa_meanfield.cascades.dimensions import dimension_of, known_labels, label_of, labels_of_dimension, space_of
+from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cascades.jsonl import read_cascades
+from mesa_meanfield.cli.common import (
+    SHIPPED,
+    SUMMARIZERS,
+    asked_for,
+    circumstances,
+    new_directory,
+    note_labels,
+    probe,
+    prompts_in,
+    read_data,
+    seed,
+    sha256,
+    summarizer_named,
+)
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
 from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.directory import check_free
-from mesa_meanfield.errors import BackendError, DataError
+from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
 from mesa_meanfield.evaluation.plots import trend
 from mesa_meanfield.evaluation.rivals import Trained
 from mesa_meanfield.evaluation.rivals import train as train_rivals
 from mesa_meanfield.policy import LLMPolicy
-from mesa_meanfield.prompts import LANGUAGES, Prompts
-from mesa_meanfield.protocols import Backend, Request, Sampling, Summarizer
+from mesa_meanfield.protocols import Backend
 from mesa_meanfield.store import RunDirectory
-from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
 from mesa_meanfield_models.cascade.model import CascadeModel
-
-_SHIPPED = Path(mesa_meanfield_models.cascade.__file__).parent / "data" / "synthetic.jsonl"
-SUMMARIZERS = ("llm", "tally", *BASELINES)
 
 
 def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
@@ -62,16 +64,10 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
     )
     add("--no-texts", dest="texts", action="store_false", help="decide labels only, no texts: faster")
     add("--prompts", metavar="DIR", type=Path, help="a folder with prompt templates that replace the shipped ones")
-    add("--seed", metavar="N", type=_seed, default=0, help="of all random numbers (default 0)")
+    add("--seed", metavar="N", type=seed, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="DIR", type=Path, help="the run directory (default: a new one under runs/)")
     add("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     parser.set_defaults(do=run)
-
-
-def _seed(given: str) -> int:
-    if (seed := int(given)) < 0:
-        raise ValueError("a seed is at least 0")
-    return seed
 
 
 def run(given: argparse.Namespace) -> None:
@@ -81,9 +77,8 @@ def run(given: argparse.Namespace) -> None:
         job = _prepare(given)
     except ValueError as error:  # an argument out of its range
         raise DataError(str(error)) from error
-    directory = RunDirectory(
-        given.out or _new_directory(given, job.cascade), _config(given, job), dimension=job.dimension
-    )
+    out = given.out or new_directory(f"{job.cascade.id}-{given.summarizer}-{given.seed}")
+    directory = RunDirectory(out, _config(given, job), dimension=job.dimension)
     try:
         _simulate(job, directory)
         comparison, result = _evaluate(given, job, directory)
@@ -117,7 +112,7 @@ class _Job:
 
 
 def _prepare(given: argparse.Namespace) -> _Job:
-    cascades, source = _cascades(given.data)
+    cascades, source = read_data(given.data)
     cascade = _pick(cascades, given.id, source)
     dimension = given.dimension or dimension_of(cascade)
     labels = labels_of_dimension(dimension, cascades)  # not from --train, which must not change a simulation
@@ -131,23 +126,20 @@ def _prepare(given: argparse.Namespace) -> _Job:
         trained = train_rivals(train, dimension, labels, warm_up=given.warm_up) if train else None
     except DataError as error:
         raise DataError(f"--train {', '.join(map(str, given.train))}: {error}") from None
-    _note_labels(cascade, dimension, labels)
-    language = cascade.language if cascade.language in LANGUAGES else "en"
-    if language != cascade.language:
-        note(f"there are no prompts in language {cascade.language!r}; taking those in {language!r}")
-    prompts = Prompts(language, given.prompts)
+    note_labels(cascade.actions, dimension, labels)
+    prompts = prompts_in(cascade.language, given.prompts)
     if given.out is not None:
         check_free(given.out)
     with progress("Backend"):
         adapter = None if given.adapter == "none" else given.adapter
         backend = load_backend(given.backend, batch=given.batch, adapter=adapter)
         if is_server(given.backend):
-            _probe(backend)
-    space = space_of(dimension, labels, language, texts=given.texts)
+            probe(backend)
+    space = space_of(dimension, labels, prompts.language, texts=given.texts)
     model = CascadeModel(
         cascade,
         policy=LLMPolicy(backend, space, prompts=prompts, on_failure="skip"),
-        summarizer=_summarizer(given.summarizer, backend, prompts),
+        summarizer=summarizer_named(given.summarizer, backend, prompts),
         dimension=dimension,
         warm_up=given.warm_up,
         per_tick=given.per_tick,
@@ -210,12 +202,6 @@ def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> 
     }
 
 
-def _cascades(data: Path | None) -> tuple[list[Cascade], str]:
-    if data is not None:
-        return read_cascades(data), str(data)
-    return read_cascades(_SHIPPED), "the shipped cascades"
-
-
 def _pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Cascade:
     for cascade in cascades:
         if cascade.id == wanted or (wanted is None and cascade.actions):
@@ -224,27 +210,6 @@ def _pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Casca
         raise DataError(f"{source}: no cascade has any action; nothing to simulate")
     some = ", ".join(cascade.id for cascade in cascades[:20]) + (", ..." if len(cascades) > 20 else "")
     raise DataError(f"{source}: there is no cascade {wanted!r}; there are {some}")
-
-
-def _note_labels(cascade: Cascade, dimension: str, labels: Sequence[str]) -> None:
-    """Tell of labels that may be slips, and of actions that have none."""
-    known = known_labels(dimension)
-    if known and (odd := [label for label in labels if label not in known]):
-        note(f"{dimension} is known with the labels {', '.join(known)}; the data also has {', '.join(odd)}")
-    without = sum(label_of(action, dimension) is None for action in cascade.actions)
-    if without:
-        note(f"{without} of {len(cascade.actions)} recorded actions have no label of {dimension!r} and count nowhere")
-
-
-def _probe(backend: Backend) -> None:
-    """Ask a server one short thing, so that one that is down or refuses is told before anything is written.
-
-    Raises:
-        BackendError: It does not answer, or not as it should.
-    """
-    failure = backend.generate([Request("", "Say yes.", sampling=Sampling(max_tokens=1))])[0].failure
-    if failure is not None:
-        raise BackendError(failure)
 
 
 def _others(cascade: Cascade, files: Sequence[Path]) -> list[Cascade]:
@@ -256,56 +221,17 @@ def _others(cascade: Cascade, files: Sequence[Path]) -> list[Cascade]:
     return [one for key, one in read.items() if key not in same]
 
 
-def _summarizer(name: str, backend: Backend, prompts: Prompts) -> Summarizer:
-    if name == "llm":
-        return LLMSummarizer(backend, prompts=prompts)
-    if name == "tally":
-        return TallySummarizer(prompts)
-    return BASELINES[name]()
-
-
-def _new_directory(given: argparse.Namespace, cascade: Cascade) -> Path:
-    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in cascade.id)
-    name = f"{now}-{safe}-{given.summarizer}-{given.seed}"
-    for number in itertools.count(1):
-        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if not path.exists() and not path.with_name(f"{path.name}.partial").exists():
-            break
-    return path
-
-
 def _config(given: argparse.Namespace, job: _Job) -> Mapping[str, Any]:
-    packages = ("mesa", "numpy", "torch", "transformers", "peft")
-    versions = {name: importlib.metadata.version(name) for name in packages if _installed(name)}
-    asked = {key: value for key, value in vars(given).items() if key not in ("do", "json", "command")}
     return {
-        **{key: _plain(value) for key, value in asked.items()},
+        **asked_for(given),
         "data": job.source,
-        "data_sha256": hashlib.sha256((given.data or _SHIPPED).read_bytes()).hexdigest(),
+        "data_sha256": sha256(given.data or SHIPPED),
         "id": job.cascade.id,
         "model": job.backend.name,
         "dimension": job.dimension,
         "labels": list(job.labels),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "mesa_meanfield": __version__,
-        "python": platform.python_version(),
-        "versions": versions,
+        **circumstances(),
     }
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _print(job: _Job, comparison: Comparison, result: Mapping[str, Any]) -> None:
