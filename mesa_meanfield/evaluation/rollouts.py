@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -20,6 +21,8 @@ from mesa_meanfield.progress import report, watching
 from mesa_meanfield.protocols import Usage
 
 FILE = "rollouts.jsonl"
+# The escape of one, as it is written alone, behind an even number of backslashes; whole ones are no escapes.
+_HALF_EMOJI = re.compile(rb"(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}")
 _GLANCE = 0.5  # seconds between two looks at how far the roll-outs under way are
 
 
@@ -159,7 +162,7 @@ class _Counter:
 def by_simulation(
     names: Iterable[str], cascades: Sequence[Cascade], replicas: int, done: Iterable[Key] = ()
 ) -> list[Job]:
-    """The roll-outs still to be made: replicas of a cascade together, since they share prompts, long cascades first."""
+    """The roll-outs still to be made: replicas of a cascade together, as they share prompts, long cascades first."""
     known = set(done)
     longest = sorted(cascades, key=lambda cascade: -len(cascade.actions))
     jobs = [Job(name, cascade, r) for name in names for cascade in longest for r in range(replicas)]
@@ -180,7 +183,7 @@ def _adapter() -> TypeAdapter[RollOut]:
 
 def _read(line: bytes, where: str) -> RollOut:
     try:
-        return _adapter().validate_json(line)
+        return _adapter().validate_json(_HALF_EMOJI.sub(rb"\1\\ufffd", line))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         told = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
