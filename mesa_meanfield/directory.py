@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,11 @@ class Directory:
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file, replacing it at once."""
-        part = self.partial / f"{name}.partial"
-        part.write_text(json_text(values, indent=2) + "\n", encoding="utf-8", errors="backslashreplace")
-        os.replace(part, self.partial / name)
+        self._replace(name, json_text(values, indent=2) + "\n")
+
+    def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write a JSON Lines file, replacing it at once."""
+        self._replace(name, "".join(json_text(row) + "\n" for row in rows))
 
     def append(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Append rows to JSON Lines files: name -> its rows. After an error none of them has any."""
@@ -61,6 +63,11 @@ class Directory:
                 if file.exists():
                     os.truncate(file, size)
             raise
+
+    def _replace(self, name: str, text: str) -> None:
+        part = self.partial / f"{name}.partial"
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        os.replace(part, self.partial / name)
 
     def finish(self) -> Path:
         """Give the directory its name; returns it."""

@@ -13,35 +13,58 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     {"data", "errors", "forms", "machine", "seeds", "progress"},
-    {"protocols"},
-    {"actions", "activation", "audit", "prompts", "schema"},
-    {"drafts",
-     "evaluation", "evaluation.metrics", "evaluation.cases", "evaluation.scorecard", "evaluation.curves",
-     "evaluation.decisions", "evaluation.intervals", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas",
-     "cascades.annotations", "cascades.ced", "cascades.conversion", "cascades.masking", "cascades.records",
-     "cascades.tables", "cascades.threads", "cascades.tweets", "cascades.weibo"},
+    {"protocols", "directory", "guarded"},
+    {"actions", "activation", "audit", "prompts", "provenance", "schema"},
+    {"drafts", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas",
+     "cascades.annotations", "cascades.known", "cascades.ced", "cascades.conversion", "cascades.masking",
+     "cascades.records", "cascades.tables", "cascades.threads", "cascades.tweets", "cascades.weibo"},
+    {"evaluation", "evaluation.metrics", "evaluation.cases", "evaluation.scorecard", "evaluation.curves",
+     "evaluation.decisions", "evaluation.dynamics", "evaluation.forecasts", "evaluation.intervals",
+     "evaluation.scoring"},
     {"backends", "backends.batching", "backends.merging",
      "backends.scripted", "backends.drawn", "backends.load",
      "backends.server", "backends.asking", "backends.questions", "backends.answers", "backends.http",
      "backends.adapted", "backends.local", "backends.local.adapters", "backends.local.backend",
      "backends.local.batches", "backends.local.caches", "backends.local.decode", "backends.local.embedded",
-     "backends.local.grammar", "backends.local.loading", "backends.local.memory", "backends.local.peaks",
-     "backends.local.rendering", "backends.local.rows", "backends.local.sampling", "backends.local.shared",
+     "backends.local.grammar", "backends.local.likelihood", "backends.local.loading", "backends.local.memory",
+     "backends.local.peaks", "backends.local.prefill", "backends.local.rendering", "backends.local.rows",
+     "backends.local.sampling", "backends.local.shared",
      "backends.local.trie"},
     {"policy", "rules", "summarizers"},
     {"scheduler", "agents"},
-    {"store", "bench", "evaluation.rivals", "evaluation.comparison", "evaluation.plots", "evaluation.rollouts"},
+    {"ibtune", "ibtune.batches", "ibtune.calibration", "ibtune.cards", "ibtune.checkpoints", "ibtune.config",
+     "ibtune.items", "ibtune.lora", "ibtune.objectives", "ibtune.packing", "ibtune.plots", "ibtune.sampling",
+     "ibtune.stages", "ibtune.tune",
+     "store", "bench", "evaluation.rivals", "evaluation.comparison", "evaluation.likelihood",
+     "evaluation.plots", "evaluation.rollouts", "evaluation.results",
+     "evaluation.drawing", "evaluation.figures", "evaluation.report", "evaluation.table", "evaluation.verdict",
+     "evaluation.views",
+     "evaluation.selection",
+     "evaluation.agreement", "evaluation.annotation", "evaluation.label_cache", "evaluation.label_form"},
     {"models"},
-    {"cli", "cli.__main__", "cli.common", "cli.run", "cli.bench", "cli.convert", "cli.fetch", "cli.output"},
+    {"cli", "cli.__main__", "cli.common", "cli.output", "cli.annotate", "cli.bench", "cli.convert", "cli.evaluate",
+     "cli.evaluation", "cli.fetch", "cli.run", "cli.simulations"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 MAY_IMPORT = {
     "mesa": {"scheduler", "agents", "bench", "models"},
     "torch": {
         f"backends.local.{name}"
-        for name in ("backend", "caches", "decode", "loading", "memory", "peaks", "rows", "sampling", "shared")
-    },
-    "transformers": {f"backends.local.{name}" for name in ("caches", "loading", "rows", "shared")},
+        for name in (
+            "backend",
+            "caches",
+            "decode",
+            "likelihood",
+            "loading",
+            "memory",
+            "peaks",
+            "rows",
+            "sampling",
+            "shared",
+        )
+    }
+    | {f"ibtune.{name}" for name in ("checkpoints", "lora", "objectives", "packing", "sampling", "stages", "tune")},
+    "transformers": {f"backends.local.{name}" for name in ("caches", "loading", "rows", "shared")} | {"ibtune.lora"},
 }
 
 

@@ -5,9 +5,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from letters import drawn, rule
 
 from mesa_meanfield.data import normalise
-from mesa_meanfield.evaluation.metrics import js, kl, mean_shares, noise_floor, smoothed
+from mesa_meanfield.evaluation.metrics import (
+    guessed_shares,
+    js,
+    kl,
+    mean_shares,
+    noise_floor,
+    smoothed,
+    total_variation,
+    wasserstein,
+)
 
 WEIGHTS = st.lists(st.floats(0.001, 1), min_size=3, max_size=3)
 
@@ -36,7 +46,39 @@ def test_js_is_a_distance_in_nats():
     assert js({"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}) == 0
 
 
-@pytest.mark.parametrize("distance", [kl, js])
+def test_total_variation_is_the_share_that_would_have_to_change_its_label():
+    # (|.5 - .2| + |.3 - .3| + |.2 - .5|) / 2
+    p, q = {"a": 0.5, "b": 0.3, "c": 0.2}, {"a": 0.2, "b": 0.3, "c": 0.5}
+    assert total_variation(p, q) == pytest.approx(0.3)
+    assert total_variation({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}) == 1
+
+
+def test_wasserstein_carries_shares_along_the_labels_positions():
+    p, q = {"a": 0.5, "b": 0.3, "c": 0.2}, {"a": 0.2, "b": 0.3, "c": 0.5}
+    # .3 from a to c: a distance of 2, or of 10, whatever lies between.
+    assert wasserstein(p, q, {"a": 0, "b": 1, "c": 2}) == pytest.approx(0.6)
+    assert wasserstein(p, q, {"a": -5, "b": 4.5, "c": 5, "unused": 7}) == pytest.approx(3)
+    # a moved by one place is nearer than a moved by two, though their total variation is the same.
+    near, far = {"a": 0.2, "b": 0.6, "c": 0.2}, {"a": 0.2, "b": 0.3, "c": 0.5}
+    assert wasserstein(p, near, {"a": 0, "b": 1, "c": 2}) == pytest.approx(0.3)
+    assert total_variation(p, near) == total_variation(p, far)
+
+
+def test_wasserstein_without_positions_is_total_variation_and_half_of_them_are_an_error():
+    p, q = {"a": 0.5, "b": 0.3, "c": 0.2}, {"a": 0.1, "b": 0.4, "c": 0.5}
+    assert wasserstein(p, q) == total_variation(p, q) == pytest.approx(0.4)
+    with pytest.raises(ValueError, match=r"Labels \['b', 'c'\] have no position"):
+        wasserstein(p, q, {"a": 0})
+
+
+@settings(deadline=None)
+@given(WEIGHTS, WEIGHTS)
+def test_wasserstein_of_equally_far_labels_is_total_variation(first, second):
+    p, q = shares([*first[:2], 0]), shares([*second[:2], 0])
+    assert wasserstein(p, q, {"a": 0, "b": 1, "c": 9}) == pytest.approx(total_variation(p, q), abs=1e-9)
+
+
+@pytest.mark.parametrize("distance", [kl, js, total_variation, wasserstein])
 def test_labels_are_matched_by_name_and_must_be_the_same(distance):
     assert distance({"a": 0.2, "b": 0.8}, {"b": 0.8, "a": 0.2}) == 0
     with pytest.raises(ValueError, match=r"labels differ: \['a', 'b'\] and \['a', 'c'\]"):
@@ -76,6 +118,22 @@ def test_mean_shares_is_the_plain_mean_in_the_order_of_the_labels():
 def test_the_mean_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="no distribution"):
         mean_shares(iter([]), ("a", "b"))
+
+
+def test_a_guess_shares_are_the_mean_of_its_rows_over_slots_and_replicas():
+    assert guessed_shares(rule([0.9, 0.1], [0.5, 0.5]), "ab") == pytest.approx({"a": 0.7, "b": 0.3})
+    assert guessed_shares(drawn("ab", "bb", exact=True), "ab") == {"a": 0.25, "b": 0.75}
+
+
+def test_a_guess_that_only_drew_labels_gets_half_a_count_for_each():
+    assert guessed_shares(drawn("aab", "aaa"), "ab") == {"a": 5.5 / 7, "b": 1.5 / 7}
+
+
+def test_failed_decisions_are_in_no_share_and_failures_alone_have_none():
+    assert guessed_shares(drawn("a.", "b.", "b."), "ab") == {"a": 1.5 / 4, "b": 2.5 / 4}
+    assert guessed_shares(drawn("a.", "..", "b.", exact=True), "ab") == {"a": 0.5, "b": 0.5}
+    assert guessed_shares(drawn("..", exact=True), "ab") is None
+    assert guessed_shares(drawn("..", ".."), "ab") is None
 
 
 @pytest.mark.parametrize("k", [2, 4])

@@ -4,67 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from mesa_meanfield.actions import Choice, ChoiceThenText, FreeText
+from mesa_meanfield.cascades.known import ANNOTATED, BEHAVIOUR, KNOWN, POSITIONS
 from mesa_meanfield.data import Action, Cascade
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.protocols import Sampling
-
-BEHAVIOUR = "behaviour"
-"""The dimension that a rule reads off any cascade: a bare repost, or a comment."""
 
 TEXT_SAMPLING = Sampling(repetition_penalty=1.1)
 """How texts are sampled where nothing else is said: as published, but kept from going in circles."""
 
 _BARE_REPOSTS = {"", "转发微博", "轉發微博", "Repost", "Repost Weibo"}  # the platform's default texts
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One dimension in one language."""
-
-    question: str
-    options: Mapping[str, tuple[str, str]]
-    """Label -> its word and its meaning."""
-    silent: tuple[str, ...] = ()
-
-
-# The order is that of the prompt. Small models like what stands first, so the commonest label does
-# (docs/LOG.md); it was chosen on training data.
-_KNOWN: dict[tuple[str, str], Known] = {
-    ("stance", "en"): Known(
-        "What kind of reply do you write?",
-        {
-            "comment": ("comment", "a reply with a joke, a feeling or a remark"),
-            "query": ("query", "a reply that asks for proof"),
-            "deny": ("deny", "a reply that says the post is wrong"),
-            "support": ("support", "a reply that believes the post"),
-        },
-    ),
-    ("stance", "zh"): Known(
-        "你会写哪一种回复？",
-        {
-            "comment": ("评论", "开玩笑、抒发感受或随口一说"),
-            "query": ("质疑", "询问证据或真假"),
-            "deny": ("否认", "说这条消息不对"),
-            "support": ("支持", "相信这条消息"),
-        },
-    ),
-    (BEHAVIOUR, "en"): Known(
-        "What do you do with the post?",
-        {
-            "comment": ("comment", "write something of your own"),
-            "share": ("share", "pass it on without a word of your own"),
-        },
-        silent=("share",),
-    ),
-    (BEHAVIOUR, "zh"): Known(
-        "你会怎么处理这条消息？",
-        {"comment": ("评论", "写下自己的话"), "share": ("转发", "直接转发，不写自己的话")},
-        silent=("share",),
-    ),
-}
 
 
 def label_of(action: Action, dimension: str) -> str | None:
@@ -73,19 +23,37 @@ def label_of(action: Action, dimension: str) -> str | None:
         return None
     if dimension in action.labels or dimension != BEHAVIOUR:
         return action.labels.get(dimension)
-    return "share" if action.text.strip().rstrip("。.") in _BARE_REPOSTS else "comment"
+    return "share" if is_bare(action.text) else "comment"
+
+
+def is_bare(text: str) -> bool:
+    """Whether a text holds no word of its author's own: it is empty, or the platform's default one."""
+    return text.strip().rstrip("。.") in _BARE_REPOSTS
 
 
 def dimension_of(cascade: Cascade) -> str:
-    """The dimension that a cascade's own labels have, else `BEHAVIOUR`."""
-    found = Counter(dimension for action in cascade.actions for dimension in action.labels)
+    """The dimension that a cascade's own labels have, else `BEHAVIOUR`; those of an annotator are not its own."""
+    found = Counter(
+        dimension for action in cascade.actions for dimension in action.labels if not dimension.startswith(ANNOTATED)
+    )
     return found.most_common(1)[0][0] if found else BEHAVIOUR
 
 
 def known_labels(dimension: str) -> tuple[str, ...]:
     """The labels of a dimension that this package knows, in the order of its prompts; else none."""
-    known = _KNOWN.get((dimension, "en"))
+    known = KNOWN.get((dimension, "en"))
     return tuple(known.options) if known else ()
+
+
+def annotated_dimensions() -> tuple[str, ...]:
+    """The dimensions that an annotator is asked for, each named without `ANNOTATED`."""
+    names = dict.fromkeys(dimension for dimension, _ in KNOWN if dimension.startswith(ANNOTATED))
+    return tuple(name.removeprefix(ANNOTATED) for name in names)
+
+
+def positions_of(dimension: str) -> Mapping[str, float] | None:
+    """Where a dimension's labels stand on a line, for Wasserstein distances; None where they have no order."""
+    return POSITIONS.get(dimension)
 
 
 def labels_of_dimension(dimension: str, cascades: Iterable[Cascade]) -> tuple[str, ...]:
@@ -119,7 +87,7 @@ def space_of(
         texts: Whether a text is asked for, too.
         sampling: How the texts are sampled.
     """
-    known = _KNOWN.get((dimension, language)) or _KNOWN.get((dimension, "en"))
+    known = KNOWN.get((dimension, language)) or KNOWN.get((dimension, "en"))
     options = {label: known.options[label] for label in labels if label in known.options} if known else {}
     choice = Choice(
         tuple(labels),

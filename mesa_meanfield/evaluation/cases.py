@@ -5,7 +5,7 @@ A simulation and a rival are the same type, `Guess`, so that every metric treats
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +39,12 @@ class Case:
     @property
     def warm_up_counts(self) -> Indices:
         """How often each label was played, shape (K,)."""
-        return _counts(self.warm_up, len(self.labels))
+        return counts_in(self.warm_up, len(self.labels))
 
     @property
     def counts(self) -> Indices:
         """How often each label stands in the recorded roll-out, shape (K,)."""
-        return _counts(self.roll_out, len(self.labels))
+        return counts_in(self.roll_out, len(self.labels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,15 @@ class Guess:
     def simulated(self) -> bool:
         """Whether somebody was simulated, or a rule gave probabilities alone."""
         return len(self.sampled) > 0
+
+    @property
+    def expected(self) -> Rows:
+        """The mean row of each slot over the replicas, shape (n, K); NaN where the decision failed in all of them."""
+        known = ~np.isnan(self.rows).any(axis=-1, keepdims=True)  # (R, n, 1)
+        size = np.broadcast_to(known.sum(axis=0), self.rows.shape[1:])
+        total = np.where(known, self.rows, 0).sum(axis=0)
+        mean: Rows = np.divide(total, size, out=np.full_like(total, np.nan), where=size > 0)
+        return mean
 
 
 def case_of(cascade: Cascade, cut: Cut, dimension: str, labels: Sequence[str]) -> Case:
@@ -107,11 +116,17 @@ def guess_of(name: str, replicas: Sequence[Sequence[Action]], dimension: str, la
     return Guess(name, rows, sampled, exact)
 
 
+def pairs(cases: Sequence[Case], guesses: Sequence[Guess | None]) -> Iterator[tuple[Case, Guess]]:
+    """The cases that have a guess, each with it."""
+    return ((case, guess) for case, guess in zip(cases, guesses, strict=True) if guess is not None)
+
+
 def indices_of(actions: Iterable[Action], dimension: str, labels: Sequence[str]) -> Indices:
     """The actions' labels as indices, `UNLABELLED` where there is none."""
     place: dict[str | None, int] = {label: index for index, label in enumerate(labels)}
     return np.array([place.get(label_of(action, dimension), UNLABELLED) for action in actions], dtype=np.int64)
 
 
-def _counts(indices: Indices, k: int) -> Indices:
+def counts_in(indices: Indices, k: int) -> Indices:
+    """How often each of k labels stands there, shape (k,)."""
     return np.bincount(indices[indices != UNLABELLED], minlength=k).astype(np.int64)

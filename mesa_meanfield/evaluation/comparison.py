@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesa_meanfield.cascades.dimensions import counts_of, label_of
+from mesa_meanfield.cascades.dimensions import counts_of
 from mesa_meanfield.data import Action, Cut, normalise
 from mesa_meanfield.errors import DataError, ReplyError
 from mesa_meanfield.evaluation import rivals
-from mesa_meanfield.evaluation.metrics import js, kl, mean_shares, noise_floor, smoothed
+from mesa_meanfield.evaluation.cases import guess_of
+from mesa_meanfield.evaluation.metrics import guessed_shares, js, kl, noise_floor
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,12 @@ def simulated_shares(simulated: Sequence[Action], dimension: str, labels: Sequen
     Raises:
         ReplyError: There is no decision without failure.
     """
-    valid = [action for action in simulated if label_of(action, dimension) is not None]
-    if not valid:
+    shares = guessed_shares(guess_of("", [simulated], dimension, labels), labels)
+    if shares is None:
         raise ReplyError(
             f"None of the {len(simulated)} simulated decisions can be used; see failure in decisions.jsonl"
         )
-    exact = [action.trace.distribution if action.trace else None for action in valid]
-    if not any(exact):
-        return smoothed(counts_of(valid, dimension, labels))
-    sampled = [{label: float(label == label_of(action, dimension)) for label in labels} for action in valid]
-    return mean_shares((known or drawn for known, drawn in zip(exact, sampled, strict=True)), labels)
+    return shares
 
 
 def _entry(name: str, real: dict[str, float], shares: dict[str, float]) -> Entry:

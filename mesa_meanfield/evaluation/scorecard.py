@@ -2,6 +2,7 @@
 
 All figures are means over cascades unless a field says otherwise; distances are in nats where they have
 a unit. A figure that cannot be known is null: the likelihood of a model that gives no probabilities, say.
+A cascade in which every decision of an entry failed has no figure for that entry and does not enter its means.
 ``Scorecard.model_json_schema()`` is the JSON Schema.
 """
 
@@ -33,9 +34,11 @@ class Forecast(_Frozen):
     """How well the trend after the warm-up was foreseen, window by window."""
 
     error_by_horizon: tuple[float | None, ...]
-    """Mean total variation between real and foreseen shares of the first, second, ... window."""
+    """Mean total variation between real and foreseen shares of the first, second, ... window, over the cascades that
+    have it: short roll-outs have fewer windows, so compare entries within a window, not one window with the next."""
     direction: Hits
-    """Moves of a label's share away from the warm-up, larger than chance, foreseen with the right sign."""
+    """Moves of a label's share away from the warm-up, larger than chance, foreseen with the right sign; those
+    foreseen with the wrong sign are the false alarms."""
     turning_points: Hits
     """Reversals of a label's share, larger than chance, foreseen in the same or a neighbouring window."""
 
@@ -44,13 +47,16 @@ class Coverage(_Frozen):
     """How often the real share of a window lay within the band over replicas."""
 
     nominal: float
-    """The share that a band of so many replicas would cover if simulated and real were the same process."""
+    """The share that a band of so many replicas would cover at least if simulated and real were the same process;
+    tied shares make it cover more."""
+    expected: float | None = None
+    """The share that it would cover in that case with the ties at hand: compare what was covered with this."""
     covered: int
     of: int
 
 
 class Bin(_Frozen):
-    """One bar of the reliability diagram, over all cascades: label probabilities of about the same size."""
+    """One bar of the reliability diagram, over all cascades: label probabilities above low, up to high."""
 
     low: float
     high: float
@@ -59,6 +65,7 @@ class Bin(_Frozen):
     observed: float
     """Share of these labels that were the real one."""
     size: int
+    """How many probabilities: one for each label of each decision of each replica."""
 
 
 class Domain(_Frozen):
@@ -66,6 +73,7 @@ class Domain(_Frozen):
 
     domain: str
     cascades: int
+    """How many of the domain's cascades the entry has figures for."""
     kl: float | None
     kl_ci: Interval
 
@@ -86,24 +94,31 @@ class Entry(_Frozen):
 
     name: str
     kind: Literal["rival", "simulation"]
+    cascades: int
+    """How many cascades the means are over: fewer than the card's where all decisions of some cascades failed. Means
+    over different cascades cannot be compared; paired differences can."""
     kl: float | None
     """KL(real || guess) in nats; null where something real was impossible in the guess."""
     kl_ci: Interval
-    js: float
+    js: float | None
     """Jensen-Shannon distance: the root of the divergence in nats."""
-    wasserstein: float
+    wasserstein: float | None
     """Wasserstein distance of the shares with the labels' declared positions, else total variation."""
-    dtw: float
+    dtw: float | None
     """Dynamic-time-warping distance of the cumulated share curves, divided by the root of their length."""
     f1_macro: float | None
-    """F1 of individual decisions, mean over labels, over all decisions of all cascades."""
+    """F1 of individual decisions, mean over the labels that occur, over all decisions of all cascades; a decision
+    counts with its probabilities."""
     f1_micro: float | None
+    """F1 of all labels together: the probability that a foreseen decision is the real one."""
     nll: float | None
-    """-log P(real label) per action in nats, under the roll-out's own field, mean over all actions."""
+    """-log P(real label) per action in nats, under the roll-out's own field, mean over all actions and replicas; null
+    where something real was impossible."""
     nll_token: float | None
     """-log P(token) per token of the real texts in nats, under the roll-out's own field."""
     calibration_error: float | None
-    """Expected calibration error: mean |predicted - observed| over the reliability bins, weighted by size."""
+    """Expected calibration error: mean |predicted - observed| over the reliability bins, weighted by size. It is no
+    measure of skill: a guess that holds all labels for equally likely always has 0."""
     reliability: tuple[Bin, ...]
     forecast: Forecast
     coverage: Coverage | None
@@ -120,11 +135,14 @@ class Paired(_Frozen):
     a: str
     b: str
     metric: str
+    cascades: int
+    """How many cascades both have this figure for."""
     difference: float | None
-    """Mean of a - b over cascades; below zero a is the better one."""
+    """Mean of a - b over these cascades; below zero a is the better one. Null where a figure is infinite."""
     ci: Interval
     winner: str | None
-    """The better one, named only where the interval excludes zero."""
+    """The better one, named only where the interval excludes zero. Each interval stands alone: of twenty pairs
+    that do not differ, one gets a winner by chance."""
 
 
 class Card(_Frozen):
@@ -140,6 +158,25 @@ class Card(_Frozen):
     """Mean KL that even a perfect simulation would get for samples of these sizes."""
     entries: tuple[Entry, ...]
     paired: tuple[Paired, ...]
+
+
+class CascadeRow(_Frozen):
+    """One entry on one cascade: a line of the file with all of them."""
+
+    cascade: str
+    event: str
+    name: str
+    kl: float | None
+    """Null where something real was impossible in the guess, or every decision failed and ``shares`` is null, too."""
+    n: int
+    """How many recorded actions with labels lie after the warm-up."""
+    js: float | None
+    nll: float | None
+    """-log P(real label) in nats, mean over the cascade's actions and replicas."""
+    shares: dict[str, float] | None
+    """The guess's shares of the labels."""
+    real: dict[str, float]
+    """The real ones."""
 
 
 class Agreement(_Frozen):
@@ -180,4 +217,5 @@ class Scorecard(Card):
     seconds: float
     """From start to end."""
     per_cascade_file: str
+    """JSON Lines of every entry on every cascade: `CascadeRow`."""
     report: str

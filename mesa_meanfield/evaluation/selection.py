@@ -13,7 +13,12 @@ from mesa_meanfield.seeds import derive
 
 
 def comparable(
-    cascades: Sequence[Cascade], dimension: str, *, min_actions: int, warm_up: float, agents: int | None = None
+    cascades: Sequence[Cascade],
+    dimension: str,
+    *,
+    min_actions: int,
+    warm_up: float,
+    agents: int | None = None,
 ) -> tuple[list[Cascade], dict[str, str]]:
     """The cascades that can be compared, and id -> why not of the others.
 

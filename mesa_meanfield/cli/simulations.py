@@ -1,0 +1,196 @@
+"""What ``evaluate`` simulates: each summarizer with each model and each kind of persona."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from mesa_meanfield.actions import Choice, ChoiceThenText
+from mesa_meanfield.backends.adapted import AdaptedBackend
+from mesa_meanfield.backends.batching import BatchingBackend
+from mesa_meanfield.backends.load import is_server, load_backend
+from mesa_meanfield.cascades.dimensions import space_of
+from mesa_meanfield.cli.common import probe, summarizer_named
+from mesa_meanfield.data import Action, Cascade
+from mesa_meanfield.errors import BackendError
+from mesa_meanfield.evaluation.likelihood import LikelihoodPolicy
+from mesa_meanfield.evaluation.results import Cutting
+from mesa_meanfield.evaluation.rollouts import Job, RollOut
+from mesa_meanfield.policy import LLMPolicy
+from mesa_meanfield.prompts import Prompts
+from mesa_meanfield.protocols import Backend
+from mesa_meanfield_models.cascade.model import CascadeModel
+
+EVENT = "{event}"
+"""In an adapter's path: the cascade's event, so that each is simulated with what was not trained on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """One way to simulate."""
+
+    name: str
+    summarizer: str
+    backend: str
+    """The spec."""
+    adapter: str
+    """The path, with `EVENT` in it perhaps; ``none`` for the bare model."""
+    persona: str
+
+
+def simulations_of(
+    summarizers: Sequence[str], backends: Sequence[str], adapters: Sequence[str], personas: Sequence[str]
+) -> list[Simulation]:
+    """Every combination, each named by its summarizer and by what else tells it from the others."""
+    found = []
+    for backend, adapter, persona, summarizer in product(backends, adapters, personas, summarizers):
+        parts = [summarizer]
+        if len(backends) > 1:
+            parts.append(backend)
+        if len(adapters) > 1:
+            parts.append("untuned" if adapter == "none" else adapter)
+        if len(personas) > 1:
+            parts.append("personas" if persona == "graded" else "no personas")
+        found.append(Simulation(", ".join(parts), summarizer, backend, adapter, persona))
+    return found
+
+
+class Models:
+    """The models of all simulations, each loaded once and shared by the threads of all roll-outs.
+
+    Args:
+        simulations: What is to be simulated.
+        events: Of the cascades, for adapters that differ by event.
+        batch: Requests per batch; None for what is fast.
+
+    Raises:
+        BackendError: One cannot be loaded, or does not answer.
+    """
+
+    def __init__(self, simulations: Iterable[Simulation], events: Iterable[str], *, batch: int | None) -> None:
+        events = list(events)
+        self._shared: dict[str, BatchingBackend] = {}
+        self._adapters: dict[tuple[str, str], str] = {}  # spec and folder -> the adapter's name in the model
+        bases: dict[str, Backend] = {}
+        for one in simulations:
+            if one.backend not in bases:
+                bases[one.backend] = self._share(one.backend, batch)
+            for folder in {_of_event(one.adapter, event) for event in events} - {"none"}:
+                if (one.backend, folder) not in self._adapters:
+                    self._adapters[one.backend, folder] = _load(bases[one.backend], folder, len(self._adapters))
+
+    def shared(self, simulation: Simulation) -> BatchingBackend:
+        """The model that all threads share."""
+        return self._shared[simulation.backend]
+
+    def backend(self, simulation: Simulation, event: str) -> Backend:
+        """What a roll-out asks: the shared model, with its adapter."""
+        shared = self.shared(simulation)
+        name = self._adapters.get((simulation.backend, _of_event(simulation.adapter, event)))
+        return shared if name is None else AdaptedBackend(shared, name)
+
+    def bare(self, spec: str, batch: int | None) -> Backend:
+        """A model without adapter, for other work than roll-outs; loaded where it is not there yet."""
+        if spec not in self._shared:
+            self._share(spec, batch)
+        return self._shared[spec]
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Spec -> the model's name in records."""
+        return {spec: backend.name for spec, backend in self._shared.items()}
+
+    def _share(self, spec: str, batch: int | None) -> Backend:
+        base = load_backend(spec, batch=batch)
+        if is_server(spec):
+            probe(base)
+        self._shared[spec] = BatchingBackend(base)
+        return base
+
+
+def _of_event(adapter: str, event: str) -> str:
+    return adapter.replace(EVENT, event)
+
+
+def _load(base: Backend, folder: str, number: int) -> str:
+    adapted: Callable[[Path, str], object] | None = getattr(base, "adapted", None)
+    if adapted is None:
+        raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
+    name = f"adapter{number}"  # peft takes no name with a dot or a slash in it
+    adapted(Path(folder), name)
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all simulations have in common."""
+
+    dimension: str
+    labels: tuple[str, ...]
+    prompts: Mapping[str, Prompts]
+    """The cascades' languages -> their prompts."""
+    cutting: Cutting
+    texts: bool
+    seed: int
+    likelihood: bool
+    """Whether the recorded texts are scored, too, in the first replica."""
+
+    def space(self, language: str) -> Choice | ChoiceThenText:
+        """What agents decide."""
+        return space_of(self.dimension, self.labels, self.prompts[language].language, texts=self.texts)
+
+
+def simulator(
+    simulations: Iterable[Simulation], models: Models, settings: Settings
+) -> Callable[[Job, Callable[[], None]], RollOut]:
+    """The function that makes one roll-out in the calling thread."""
+    by_name = {one.name: one for one in simulations}
+
+    def simulate(job: Job, tick: Callable[[], None]) -> RollOut:
+        simulation, cascade = by_name[job.name], job.cascade
+        prompts = settings.prompts[cascade.language]
+        with models.shared(simulation).replica():
+            backend = models.backend(simulation, event_of(cascade))
+            policy = LLMPolicy(backend, settings.space(cascade.language), prompts=prompts, on_failure="skip")
+            reader = None
+            if settings.likelihood and job.replica == 0:
+                reader = LikelihoodPolicy(policy, {action.id: action for action in cascade.actions})
+            model = CascadeModel(
+                cascade,
+                policy=reader or policy,
+                summarizer=summarizer_named(simulation.summarizer, backend, prompts),
+                dimension=settings.dimension,
+                warm_up=settings.cutting.warm_up,
+                per_tick=settings.cutting.per_tick,
+                agents=settings.cutting.agents,
+                persona=simulation.persona,
+                rng=settings.seed + job.replica,
+            )
+            while model.running:
+                model.step()
+                tick()
+        return RollOut(
+            name=job.name,
+            cascade=cascade.id,
+            replica=job.replica,
+            seed=settings.seed + job.replica,
+            actions=_simulated(model),
+            field=model.crowd.field.text,
+            usage=model.crowd.usage,
+            nats=None if reader is None else reader.nats,
+            tokens=0 if reader is None else reader.tokens,
+        )
+
+    return simulate
+
+
+def event_of(cascade: Cascade) -> str:
+    """What splits go by: the event, else the cascade itself."""
+    return cascade.event or cascade.id
+
+
+def _simulated(model: CascadeModel) -> tuple[Action, ...]:
+    played = sum(map(len, model.cut.warm_up))
+    return model.simulated.actions[played:]

@@ -1,0 +1,147 @@
+"""What all pictures share: colours, fonts that know Chinese, legible texts, and equal bytes for equal data."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import re
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ParamSpec
+
+import matplotlib.style
+from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#000000")  # Okabe-Ito
+GREY = "0.55"
+"""Of rivals."""
+FONTS = (
+    "system-ui",
+    "Segoe UI",
+    "Roboto",
+    "Helvetica Neue",
+    "Arial",
+    "Noto Sans",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "sans-serif",
+)
+"""What a reader's machine may have, best first; those for Chinese stand behind those for Latin letters."""
+
+_CJK = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
+_UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, which XML forbids
+    "\u061c\u202a-\u202e\u2066-\u2069"  # those that turn the direction of what follows
+    "\ud800-\udfff\ufffe\uffff]"  # half surrogates and noncharacters: not to be written as UTF-8 or XML
+)
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for a page."""
+
+    svg: str
+    alt: str
+    """What it shows, in words."""
+    width: int
+    """Pixels."""
+    height: int
+
+    @property
+    def uri(self) -> str:
+        """The picture as the address of an ``img``, which keeps its identifiers from meeting those of the page."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode("ascii")
+
+
+def legible(text: str, limit: int | None = None) -> str:
+    """The text without characters that cannot be shown or that change how others are.
+
+    Each becomes the replacement character, so that a reader sees that something was there.
+
+    Args:
+        text: Somebody's words.
+        limit: Cut what is longer than so many characters, with an ellipsis.
+    """
+    shown = _UNSHOWABLE.sub("\ufffd", text)
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
+
+
+def label_text(text: str, limit: int = 28) -> str:
+    """A name for a picture: one legible line, in which a wide character takes the room of two."""
+    line, room = " ".join(legible(text).split()), limit
+    for index, character in enumerate(line):
+        room -= _room(character)
+        if room < 0:
+            return line[:index].rstrip() + "…"
+    return line
+
+
+def _room(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Pictures that are made and saved inside look alike whatever the user's own settings are.
+
+    A dollar sign in somebody's text is a dollar sign, and Chinese has its font where this machine has one.
+    """
+    families = ["sans-serif", *(name for name in _CJK if name in font_manager.get_font_names())]
+    plain = {"font.family": families, "text.parse_math": False}
+    equal = {"svg.fonttype": "none", "svg.hashsalt": "mesa-meanfield"}
+    with matplotlib.style.context(["default", plain, equal]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # this machine has no font for it
+        yield
+
+
+def picture(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, Picture]:
+    """Make a function that draws a figure and says what it shows into one that returns a `Picture`."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Picture:
+        with plain_style():
+            figure, alt = draw(*args, **kwargs)
+            file = io.StringIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+            width, height = (round(96 * float(inches)) for inches in figure.get_size_inches())
+        families = ",".join(f"'{name}'" if " " in name else name for name in FONTS)
+        fonts = f"text{{font-family:{families}!important}}</style>"  # real text: the reader's machine has the fonts
+        return Picture(file.getvalue().replace("</style>", fonts, 1), legible(alt), width, height)
+
+    return drawn
+
+
+def tidy(panel: Axes, grid: str = "y") -> None:
+    """Take away what says nothing, and help the eye along one axis ("x", "y" or "both")."""
+    panel.grid(axis=grid, color="0.9")  # type: ignore[arg-type]  # its stub wants a literal
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
+    """A legend beneath the panels, in as many columns as there is room for; the figure grows by its further lines."""
+    shown = [label_text(name, 32) for name in names]
+    widest = max((sum(map(_room, name)) for name in shown), default=1)
+    room = int(72 * figure.get_figwidth() / (5.5 * widest + 45))  # points: a letter, and a line with its gaps
+    columns = max(1, min(room, len(shown)))
+    figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(shown) // columns) - 1))
+    figure.legend(handles, shown, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+
+
+def percent(share: float, _: object = None) -> str:
+    """A share on an axis or beside a curve."""
+    return f"{share:.0%}"

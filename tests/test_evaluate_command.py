@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from worlds import action, cascade
+
+from mesa_meanfield import read_cascades, write_cascades
+from mesa_meanfield.cli import main
+from mesa_meanfield.evaluation.scorecard import CascadeRow, Scorecard
+
+LABELS = ("support", "deny", "comment", "comment", "query", "comment", "comment", "deny")
+
+
+def evaluate(capsys, *arguments):
+    status = main(["evaluate", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def simulate(capsys, data, out, *arguments):
+    """An evaluation with the scripted backend that must succeed; its scorecard."""
+    given = ["--backend", "scripted", "--data", data, "--out", out, "--min-actions", 10, "--json", *arguments]
+    status, said, err = evaluate(capsys, *given)
+    assert status == 0, err
+    return Scorecard.model_validate_json(said)
+
+
+def crowd(key, event, shift, n=20):
+    actions = [
+        action(f"{key}-{i}", LABELS[(i * 3 + shift) % 8], f"Remark {i} on {key}.", author=f"u{i}", after=i)
+        for i in range(n)
+    ]
+    return replace(cascade(key=key, actions=actions, topic=f"Is it {key}?"), event=event)
+
+
+@pytest.fixture
+def data(tmp_path):
+    file = tmp_path / "cascades.jsonl"
+    some = [crowd(f"c{i}", event, i) for i, event in enumerate(["flood", "flood", "fire", "fire", "storm", "storm"])]
+    write_cascades(file, [*some, cascade(4, key="small")])
+    return file
+
+
+def figures(card):
+    """All that must not change from run to run: what is not about time, or about who shared a batch with whom."""
+    said = card.model_dump(mode="json")
+    for one in (said, *said["others"]):
+        for entry in one["entries"]:
+            if entry["spent"]:
+                entry["spent"] = entry["spent"]["calls"], entry["spent"]["retries"]
+    return {key: said[key] for key in ("entries", "paired", "noise_floor", "others", "left_out", "cascades")}
+
+
+def test_the_scorecard_has_all_entries_and_the_files_say_the_same(capsys, data, tmp_path):
+    card = simulate(capsys, data, tmp_path / "card", "--folds", "event", "--replicas", 2)
+    rivals = ["uniform", "prior", "persistence", "persistence_shrunk", "degroot", "sir"]
+    simulations = ["none", "recent", "popular", "tally", "llm"]
+    assert [(one.name, one.kind) for one in card.entries] == [
+        *((name, "rival") for name in rivals),
+        *((name, "simulation") for name in simulations),
+    ]
+    assert (card.cascades, card.dimension, card.actions) == (6, "stance", 6 * 14)
+    assert card.left_out == ("small has 4 actions",)
+    assert Scorecard.model_validate_json((tmp_path / "card" / "scorecard.json").read_bytes()) == card
+    rows = [
+        CascadeRow.model_validate_json(line)
+        for line in (tmp_path / "card" / "per_cascade.jsonl").read_text().splitlines()
+    ]
+    assert {(row.cascade, row.name) for row in rows} == {
+        (f"c{i}", name) for i in range(6) for name in (*rivals, *simulations)
+    }
+    for entry in card.entries:
+        mine = [row.kl for row in rows if row.name == entry.name]
+        assert math.fsum(mine) / 6 == pytest.approx(entry.kl)
+    assert {file.name for file in (tmp_path / "card").iterdir()} == {
+        "config.json", "per_cascade.jsonl", "report.html", "rollouts.jsonl", "scorecard.json"
+    }  # fmt: skip
+    assert not (tmp_path / "card.partial").exists()
+
+
+def test_a_rollout_is_that_of_the_command_run_with_the_same_seed(capsys, data, tmp_path):
+    simulate(capsys, data, tmp_path / "card", "--summarizers", "tally", "--seed", 5, "--replicas", 2)
+    kept = [json.loads(line) for line in (tmp_path / "card" / "rollouts.jsonl").read_text().splitlines()]
+    second = next(one for one in kept if (one["cascade"], one["replica"]) == ("c3", 1))
+    one = ["--backend", "scripted", "--data", data, "--id", "c3", "--summarizer", "tally", "--seed", 6]
+    assert main(["run", *map(str, one), "--out", str(tmp_path / "run")]) == 0
+    decisions = [json.loads(line) for line in (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()]
+    assert [a["trace"]["distribution"] for a in second["actions"]] == [d["distribution"] for d in decisions[6:]]
+    assert [a["text"] for a in second["actions"]] == [d["text"] for d in decisions[6:]]
+
+
+def test_the_number_of_jobs_and_the_batch_change_no_figure(capsys, data, tmp_path):
+    alone = simulate(capsys, data, tmp_path / "a", "--jobs", 1, "--replicas", 2)
+    many = simulate(capsys, data, tmp_path / "b", "--jobs", 8, "--batch", 3, "--replicas", 2)
+    assert figures(alone) == figures(many)
+
+
+def test_after_a_kill_it_goes_on_to_the_same_scorecard(capsys, data, tmp_path):
+    whole = simulate(capsys, data, tmp_path / "whole", "--folds", "event")
+    cut_off = tmp_path / "cut.partial"
+    (tmp_path / "whole").rename(cut_off)
+    kept = (cut_off / "rollouts.jsonl").read_bytes()
+    (cut_off / "rollouts.jsonl").write_bytes(kept[: len(kept) // 2])
+    for name in ("scorecard.json", "report.html"):
+        (cut_off / name).unlink()
+    status, said, err = evaluate(capsys, "--resume", tmp_path / "cut", "--json")
+    assert status == 0, err
+    assert "roll-outs are there already" in err
+    assert figures(Scorecard.model_validate_json(said)) == figures(whole)
+    lines = (tmp_path / "cut" / "rollouts.jsonl").read_bytes().splitlines()
+    assert sorted(lines) == sorted(set(lines))
+    assert len(lines) == 5 * 6 * 3
+    assert not cut_off.exists()
+
+
+def test_data_that_changed_since_is_no_data_to_go_on_with(capsys, data, tmp_path):
+    simulate(capsys, data, tmp_path / "card")
+    (tmp_path / "card").rename(tmp_path / "card.partial")
+    data.write_text(data.read_text().replace("Remark 3", "Remark 4"))
+    status, _, err = evaluate(capsys, "--resume", tmp_path / "card")
+    assert status == 2
+    assert "the files of --data have changed since" in err
+    assert (tmp_path / "card.partial" / "rollouts.jsonl").stat().st_size
+
+
+def test_with_folds_rivals_learn_from_other_events_alone(capsys, data, tmp_path):
+    one_event = [replace(crowd(f"d{i}", "flood", i), actions=denials(f"d{i}")) for i in range(4)]
+    write_cascades(data, [*one_event, *(crowd(f"c{i}", "fire", i) for i in range(4))])
+    simulate(capsys, data, tmp_path / "card", "--folds", "event", "--summarizers", "none")
+    rows = [json.loads(line) for line in (tmp_path / "card" / "per_cascade.jsonl").read_text().splitlines()]
+    prior = {row["event"]: row["shares"] for row in rows if row["name"] == "prior"}
+    assert prior["flood"]["deny"] < 0.5 < 0.95 < prior["fire"]["deny"]
+
+
+def denials(key):
+    return tuple(action(f"{key}-{i}", "deny", after=i) for i in range(20))
+
+
+def test_personas_are_rows_of_their_own(capsys, data, tmp_path):
+    known = [replace(one, actions=tuple(map(followed, one.actions))) for one in read_cascades(data)]
+    write_cascades(data, known)
+    card = simulate(capsys, data, tmp_path / "card", "--summarizers", "tally,none", "--persona", "graded,none")
+    assert [one.name for one in card.entries if one.kind == "simulation"] == [
+        "tally, personas", "none, personas", "tally, no personas", "none, no personas"
+    ]  # fmt: skip
+    by_name = {one.name: one for one in card.entries}
+    assert by_name["tally, personas"].kl != by_name["tally, no personas"].kl
+
+
+def followed(one):
+    return replace(one, author=replace(one.author, followers=50_000))
+
+
+def test_a_limit_takes_from_each_event(capsys, data, tmp_path):
+    simulate(capsys, data, tmp_path / "card", "--limit", 3, "--summarizers", "none")
+    rows = [json.loads(line) for line in (tmp_path / "card" / "per_cascade.jsonl").read_text().splitlines()]
+    assert {row["event"] for row in rows} == {"flood", "fire", "storm"}
+    assert len({row["cascade"] for row in rows}) == 3
+
+
+def test_an_annotator_adds_its_dimensions_and_its_agreement(capsys, data, tmp_path):
+    annotated = ["--annotator", "scripted", "--summarizers", "none,tally", "--folds", "event", "--limit", 3]
+    card = simulate(capsys, data, tmp_path / "card", *annotated)
+    assert {one.dimension for one in card.others} >= {"annotated.sentiment", "annotated.stance"}
+    assert card.dimension == "stance"
+    assert card.annotation is not None
+    assert [(one.dimension, one.gold, one.texts) for one in card.annotation.agreement] == [
+        ("annotated.stance", "stance", 60)
+    ]
+    assert (tmp_path / "labels.jsonl").exists()
+    again = simulate(capsys, data, tmp_path / "again", *annotated)
+    assert again.annotation.spent.calls == 0
+    assert figures(again) == figures(card)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--summarizers", "tally,gossip"], "'gossip' is unknown; there are llm, tally, none"),
+        (["--summarizers", ","], "names are needed"),
+        (["--persona", "rich"], "'rich' is unknown; there are graded, none"),
+        (["--replicas", "0"], "--replicas must be at least 1, got 0"),
+        (["--warm-up", "1.5"], "warm_up must be at least 0 and below 1"),
+        (["--min-actions", "99"], "no cascade has at least 99 actions and a label of 'stance' after the warm-up"),
+        (["--no-texts", "--text-likelihood"], "--no-texts leaves no texts for --text-likelihood"),
+        (["--adapter", "somewhere"], "An adapter needs a local model"),
+        (["--resume", "nowhere"], "nowhere.partial: there is no unfinished work to go on with"),
+        (["--train", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(capsys, data, tmp_path, arguments, said):
+    given = ["--backend", "scripted", "--data", data, "--out", tmp_path / "card", *arguments]
+    try:
+        status, out, err = evaluate(capsys, *given)
+    except SystemExit as stopped:  # argparse
+        status, (out, err) = stopped.code, capsys.readouterr()
+    assert status == 2
+    assert out == ""
+    assert said in err.splitlines()[-1]
+    assert not list(tmp_path.glob("card*"))
+
+
+def test_an_id_in_two_files_is_told(capsys, data, tmp_path):
+    other = tmp_path / "other.jsonl"
+    write_cascades(other, [crowd("c1", "quake", 0)])
+    status, _, err = evaluate(capsys, "--backend", "scripted", "--data", data, "--data", other)
+    assert status == 2
+    assert f"{other}: cascade 'c1' is in {data}, too" in err
+
+
+def test_training_on_nothing_but_the_events_compared_is_told(capsys, data, tmp_path):
+    one = tmp_path / "one.jsonl"
+    write_cascades(one, [crowd("e1", "quake", 0), crowd("e2", "quake", 1)])
+    status, _, err = evaluate(capsys, "--backend", "scripted", "--data", one, "--folds", "event")
+    assert status == 2
+    assert "the rivals have nothing to learn from but event 'quake'" in err
