@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import AwareDatetime
@@ -23,6 +23,14 @@ Shares = dict[str, dict[str, float]]
 """Exact shares: dimension -> label -> share; they sum to one in each dimension that has any count."""
 
 
+class Source(NamedTuple):
+    """One thing of a record from which something was made."""
+
+    action: str | None
+    """The id of the recorded action; None for what is said of the cascade as a whole."""
+    field: str
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What one agent sees before it decides."""
@@ -32,6 +40,8 @@ class State:
     text: str
     group: str | None = None
     """The group whose mean field the agent sees beside the global one."""
+    sources: frozenset[Source] = field(default=frozenset(), compare=False)
+    """What of the record it was made from, where a `LeakGuard` looks on. Twins see the same, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ class MeanField:
     numbers: Numbers | None = None
     carried: tuple[Any, ...] = ()
     """What a summarizer remembers from tick to tick; only that summarizer reads it."""
+    sources: frozenset[Source] = field(default=frozenset(), compare=False)
+    """What of the record it was made from, where a `LeakGuard` looks on."""
 
     @property
     def shares(self) -> Shares:
@@ -166,6 +178,7 @@ class MeanField:
             size=self.size + len(decisions),
             numbers=_numbers(self.numbers, decisions),
             carried=self.carried,
+            sources=self.sources,
         )
 
 

@@ -39,6 +39,10 @@ class ReplyError(MeanFieldError):
     retryable = True
 
 
+class LeakError(MeanFieldError):
+    """A prompt was made from what nobody can know at its tick; nothing is asked with it, however often."""
+
+
 class ReentryError(MeanFieldError):
     """``step`` was called from inside a step of the same scheduler."""
 

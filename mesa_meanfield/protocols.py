@@ -70,6 +70,16 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How probable a given text is as the whole reply to a request."""
+
+    nats: float
+    """Its log-probability, summed over its tokens; NaN where it cannot be known."""
+    tokens: int
+    """How many tokens that were, the one that ends the reply included; 0 where it cannot be known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What was spent. Two of them add up; the difference of two is what lay between."""
 
@@ -255,6 +265,25 @@ class Scorer(Protocol):
 
         Raises:
             ScoringUnsupported: This model's server does not give probabilities.
+            BackendError: Nothing can be asked at all.
+        """
+        ...
+
+
+@runtime_checkable
+class LikelihoodScorer(Protocol):
+    """A backend that can also say how probable given texts are as whole replies."""
+
+    def log_likelihood(self, requests: Sequence[Request], texts: Sequence[str]) -> list[Likelihood]:
+        """Entry i is log P(reply i is text i), of the text's tokens and of the reply's end behind them.
+
+        Those are the model's own probabilities: what a request says of sampling, choices and schema is not
+        looked at. The end is whatever token the model may end a reply with, all of them together; a model
+        that knows none is asked for the text alone. Where prompt and text exceed the context, the
+        likelihood is NaN of 0 tokens.
+
+        Raises:
+            ValueError: There are not as many texts as requests.
             BackendError: Nothing can be asked at all.
         """
         ...

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,16 +18,18 @@ import mesa
 
 from mesa_meanfield.actions import labels_of
 from mesa_meanfield.activation import Activation, agent_key, everyone, takes_part, who
-from mesa_meanfield.data import Decision, MeanField, State, Tick
+from mesa_meanfield.data import Decision, MeanField, Source, State, Tick
 from mesa_meanfield.errors import BackendUnavailable, Cancelled, MeanFieldError, ReentryError, ReplyError
 from mesa_meanfield.progress import watching
 from mesa_meanfield.protocols import ActionSpace, Policy, Recorder, Summarizer, Turn, Usage
+from mesa_meanfield.provenance import LeakGuard
 from mesa_meanfield.seeds import derive, entropy_of
 
 Policies = Policy | Mapping[type, Policy]
 Agent = Any  # a modeler's own agent class: checked to be a Participant when it is asked
 
 
+_NO_SOURCES: frozenset[Source] = frozenset()
 _names: WeakKeyDictionary[mesa.Model, set[str]] = WeakKeyDictionary()  # of each model's schedulers
 
 
@@ -46,6 +49,8 @@ class MeanFieldScheduler:
         activation: Who of the agents given to `step` is active in a tick.
         group: Agent -> the name of its group; one mean field per group beside the global one.
         recorder: Gets every tick with its mean field.
+        guard: Where the crowd goes on from a record: notes what each prompt was made from, and refuses what
+            must not be known.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class MeanFieldScheduler:
         activation: Activation = everyone,
         group: Callable[[Agent], str] | None = None,
         recorder: Recorder | None = None,
+        guard: LeakGuard | None = None,
     ) -> None:
         self.policy = policy
         self.summarizer = summarizer
@@ -67,6 +73,7 @@ class MeanFieldScheduler:
         self.activation = activation
         self.group = group
         self.recorder = recorder
+        self.guard = guard
         self.field = MeanField()
         """The mean field that agents see now."""
         self.fields: dict[str, MeanField] = {}
@@ -114,6 +121,7 @@ class MeanFieldScheduler:
         Raises:
             Cancelled: `cancel` was called.
             ReentryError: An agent called this from inside the tick.
+            LeakError: The guard refuses a prompt.
             MeanFieldError: The model could not be asked.
 
         After an error the tick is not over, and the next call goes on with it: from the start, with the
@@ -204,12 +212,16 @@ class MeanFieldScheduler:
         turns = []
         occurrences = self._occurrences.copy()
         common = self._seed("", 0, "tick")
+        guard, sources = self.guard, _NO_SOURCES
         keys: dict[str, Agent] = {}
         spaces: set[type] = set()  # kinds known to be action spaces: to ask a protocol takes 10 microseconds
         for agent in agents:
             if self._is_gone(agent, id(agent) in here):
                 continue
-            seen = agent.observe()
+            if guard is None:
+                seen = agent.observe()
+            else:
+                seen, sources = guard.observe(agent.observe, agent_key(agent), self.tick)
             if seen is None:
                 continue
             if not isinstance(seen, str):
@@ -229,17 +241,21 @@ class MeanFieldScheduler:
                 raise TypeError(f"{who(agent)}: group() must return a str, got {type(group).__name__}")
             occurrences[key] = occurrence = occurrences.get(key, 0) + 1
             seed = self._seed(key, occurrence, "decision")
-            turns.append(Turn(State(key, seen, group), seed, own, agent, common))
+            turns.append(Turn(State(key, seen, group, sources), seed, own, agent, common))
         return turns, occurrences
 
     def _ask(self, turns: Sequence[Turn], policies: Policies) -> list[Decision | None]:
+        guard = self.guard
+        if guard is not None:
+            self.field = guard.before_asking(self.tick, self.field, self.fields)
         by_policy: dict[int, tuple[Policy, list[int]]] = {}
         for index, turn in enumerate(turns):
             policy = _policy_of(turn.agent, policies)
             by_policy.setdefault(id(policy), (policy, []))[1].append(index)
         decisions: list[Decision | None] = [None] * len(turns)
         for policy, indices in by_policy.values():
-            with self._metered(policy), watching(self._watch):
+            noting = nullcontext() if guard is None else guard.deciding(type(policy).__name__, self.tick)
+            with self._metered(policy), watching(self._watch), noting:
                 part = [turns[i] for i in indices]
                 decided = policy.decide(part, self.field, topic=self.topic, groups=self.fields)
             if len(decided) != len(part):
@@ -287,6 +303,13 @@ class MeanFieldScheduler:
         return tick
 
     def _summarize(self, field: MeanField, tick: Tick, group: str | None) -> MeanField:
+        if self.guard is None:
+            return self._updated(field, tick, group)
+        with self.guard.summarizing(field, tick, group) as sources:
+            after = self._updated(field, tick, group)
+        return replace(after, sources=after.sources | sources)
+
+    def _updated(self, field: MeanField, tick: Tick, group: str | None) -> MeanField:
         actions = tuple(self._spaces)
         seed = self._seed("", 0, "summary", group)
         try:

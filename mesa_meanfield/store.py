@@ -5,13 +5,13 @@ Each tick is appended at once: what stands there is whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from mesa_meanfield.data import Decision, MeanField, State, Tick
+from mesa_meanfield.data import Decision, MeanField, Source, State, Tick
 from mesa_meanfield.directory import Directory
 
 
@@ -20,7 +20,8 @@ class RunDirectory:
 
     ``config.json`` holds what the run was asked to do, ``decisions.jsonl`` one line per decision,
     ``fields.jsonl`` one per tick (a tick counts as recorded when its line is there), ``result.json``
-    what came out.
+    what came out. ``sources`` are the ids of the recorded actions from which a state, or a mean field
+    with all before it, was made; empty where no `LeakGuard` looked on.
 
     Args:
         path: The directory to be; it must not be there yet.
@@ -76,6 +77,7 @@ class RunDirectory:
             "recorded": decision.recorded,
             "prompt_hash": decision.prompt_hash,
             "state": state.text,
+            "sources": _actions(state.sources),
             "group": state.group,
             "parent": decision.parent,
         }
@@ -86,11 +88,17 @@ class RunDirectory:
             "shares": self._of_dimension(field.shares) or {},
             "latest": self._of_dimension(field.latest) or {},
             "size": field.size,
+            "sources": _actions(field.sources),
         }
 
     def _of_dimension(self, by_dimension: Mapping[str, Any]) -> Any:  # Any: a label, or shares
         dimension = self._dimension or next(iter(by_dimension), None)
         return None if dimension is None else by_dimension.get(dimension)
+
+
+def _actions(sources: Iterable[Source]) -> list[str]:
+    """The recorded actions among them, in a fixed order."""
+    return sorted({source.action for source in sources if source.action is not None})
 
 
 def _value(value: object) -> Any:  # Any: a JSON value

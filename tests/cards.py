@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mesa_meanfield.evaluation.cases import Case, Guess
-from mesa_meanfield.evaluation.report import Story
+from mesa_meanfield.evaluation.report.page import Story
 from mesa_meanfield.evaluation.scorecard import (
     Bin,
     Card,

@@ -18,10 +18,10 @@ from mesa_meanfield.cascades.dimensions import annotated_dimensions, known_label
 from mesa_meanfield.cascades.jsonl import iter_cascades
 from mesa_meanfield.cli.common import SHIPPED
 from mesa_meanfield.errors import BackendError, DataError
-from mesa_meanfield.evaluation.agreement import GOLD, Pair, agreements, gold_pairs
-from mesa_meanfield.evaluation.annotation import Annotator
-from mesa_meanfield.evaluation.label_cache import LabelCache, question_key
-from mesa_meanfield.evaluation.label_form import LabelForm
+from mesa_meanfield.evaluation.annotation.agreement import GOLD, Pair, agreements, gold_pairs
+from mesa_meanfield.evaluation.annotation.annotator import Annotator
+from mesa_meanfield.evaluation.annotation.label_cache import LabelCache, question_key
+from mesa_meanfield.evaluation.annotation.label_form import LabelForm
 from mesa_meanfield.protocols import Reply, Request, Sampling
 
 

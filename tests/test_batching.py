@@ -24,8 +24,9 @@ from mesa_meanfield import (
     TallySummarizer,
     Usage,
 )
+from mesa_meanfield.backends.adapted import AdaptedBackend
 from mesa_meanfield.backends.batching import split
-from mesa_meanfield.protocols import Backend, Reply, Scorer
+from mesa_meanfield.protocols import Backend, Likelihood, LikelihoodScorer, Reply, Scorer
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -165,6 +166,52 @@ def test_replies_and_scores_are_not_mixed():
     assert sorted(model.sizes) == [2, 3]
 
 
+class Reading(Counting):
+    """A backend that knows how probable a text is: e to the minus number of its letters."""
+
+    def log_likelihood(self, requests, texts):
+        def read():
+            self._count(requests, 0, time.perf_counter())
+            return [Likelihood(-float(len(text)), 1 + len(text)) for text in texts]
+
+        return self._alone(requests, read)
+
+
+def test_texts_to_read_become_one_batch_and_each_gets_its_own():
+    model = Reading()
+    batching = BatchingBackend(model, max_wait=HOUR)
+    works = [lambda n=n: batching.log_likelihood(crowd(f"caller {n}", n), ["a" * n] * n) for n in (1, 2, 3)]
+    for n, thread in zip((1, 2, 3), together(batching, works), strict=True):
+        assert thread.result() == [Likelihood(-n, 1 + n)] * n
+    assert model.sizes == [6]
+    assert (batching.total.calls, model.overlaps) == (6, 0)
+
+
+def test_texts_replies_and_scores_are_not_mixed():
+    model = Reading()
+    batching = BatchingBackend(model, max_wait=0.01)
+    works = [
+        lambda: batching.log_likelihood(crowd("a", 1), ["ab"]),
+        lambda: batching.generate(crowd("b", 2)),
+        lambda: batching.score(crowd("c", 3), ()),
+    ]
+    read, replies, scores = [thread.result() for thread in together(batching, works)]
+    assert (read, len(replies), scores.shape) == ([Likelihood(-2.0, 3)], 2, (3, 0))
+    assert sorted(model.sizes) == [1, 2, 3]
+
+
+def test_a_text_too_few_is_its_callers_own_mistake():
+    model = Reading()
+    batching = BatchingBackend(model, max_wait=0.01)
+    works = [lambda n=n: batching.log_likelihood(crowd("a", 2), ["a"] * n) for n in (1, 2, 3)]
+    few, right, many = together(batching, works)
+    assert right.result() == [Likelihood(-1.0, 2)] * 2
+    for n, wrong in ((1, few), (3, many)):
+        with pytest.raises(ValueError, match=f"got 2 requests and {n} texts"):
+            wrong.result()
+    assert model.sizes == [2]
+
+
 @pytest.mark.parametrize(("max_batch", "sizes"), [(1, [2] * 4), (4, [4, 4]), (5, [4, 4]), (8, [8])])
 def test_no_more_is_merged_than_allowed_and_a_larger_call_goes_whole(max_batch, sizes):
     model = Counting()
@@ -234,6 +281,7 @@ def test_an_empty_call_asks_nobody():
     batching = BatchingBackend(model, max_wait=HOUR)
     assert batching.generate([]) == []
     assert batching.score([], ("yes", "no")).shape == (0, 2)
+    assert BatchingBackend(Reading(), max_wait=HOUR).log_likelihood([], []) == []
     assert model.sizes == []
 
 
@@ -254,6 +302,19 @@ def test_it_is_a_scorer_only_where_the_wrapped_backend_is():
     assert isinstance(BatchingBackend(BatchingBackend(ScriptedBackend())), Scorer)
     assert writer.name == "writer"
     assert Town(writer, 1).run(2).crowd.field.shares["action"]["yes"] == 1  # the policy lets it pick
+
+
+@pytest.mark.parametrize("wrap", [BatchingBackend, lambda backend: AdaptedBackend(backend, "bold")])
+def test_it_reads_texts_only_where_the_wrapped_backend_does(wrap):
+    assert not isinstance(wrap(ScriptedBackend()), LikelihoodScorer)
+    assert isinstance(wrap(Reading()), LikelihoodScorer)
+    assert isinstance(wrap(BatchingBackend(Reading())), LikelihoodScorer)
+    assert not isinstance(wrap(AdaptedBackend(ScriptedBackend(), "shy")), LikelihoodScorer)
+    model = Reading()
+    wrapped = wrap(model)
+    assert wrapped.log_likelihood(crowd("a"), ["", "abc"]) == [Likelihood(0.0, 1), Likelihood(-3.0, 4)]
+    assert wrapped.usage == model.usage
+    assert wrapped.usage.calls == 2
 
 
 @pytest.mark.parametrize("wrong", [{"max_wait": -1}, {"max_wait": float("nan")}, {"max_wait": float("inf")}])

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from worlds import action, cascade
 
 from mesa_meanfield import Choice, LLMPolicy, NoField, RecentActions, ScriptedBackend, TallySummarizer
 from mesa_meanfield.cascades.dimensions import space_of
+from mesa_meanfield.cascades.personas import PERSONAS
+from mesa_meanfield.data import Profile
+from mesa_meanfield_models.cascade.agents import Reader
 from mesa_meanfield_models.cascade.model import CascadeModel, simulate
 
 STANCE = Choice(("support", "deny", "query", "comment"), dimension="stance")
@@ -68,6 +74,43 @@ def test_simulate_is_the_whole_way_and_its_seed_decides():
     one, same, other = (simulate(record, policy, TallySummarizer(), seed, dimension="stance") for seed in (1, 1, 2))
     assert one == same
     assert one != other
+
+
+def test_simulate_takes_what_the_model_takes():
+    class Noted:
+        ticks = 0
+
+        def record(self, tick, field, groups):
+            self.ticks += 1
+
+    class Silent(Reader):
+        def __init__(self, model, action, *, level, **known):
+            super().__init__(model, action, level=level, **known)
+            self.persona = f"You say nothing, at level {level}."
+
+    noted = Noted()
+    policy = LLMPolicy(ScriptedBackend(), STANCE)
+    how = {"warm_up": 0.2, "per_tick": 2, "agents": 3, "persona": "none", "reader": Silent, "recorder": noted}
+    done = simulate(cascade(20), policy, NoField(), 0, dimension="stance", **how)
+    assert [a.id for a in done.actions] == [f"a{i}" for i in range(1, 8)]
+    assert [a.trace.tick for a in done.actions[4:]] == [2, 2, 3]
+    assert {a.trace.state for a in done.actions[4:]} == {"You say nothing, at level none."}
+    assert noted.ticks == 4
+
+
+def test_without_personas_all_readers_see_the_same_but_for_what_they_did():
+    known = [Profile(f"u{i % 9}", f"I bake bread no. {i}.", "Pellmere", 5, 5, 5, True, "f") for i in range(10)]
+    actions = [replace(action(f"a{i}"), author=author) for i, author in enumerate(known)]
+    told = {level: [a.observe() for a in model(cascade(actions=actions), persona=level).agents] for level in PERSONAS}
+    assert told["none"] == [*["You are a user of a social network."] * 9, told["none"][9]]
+    assert told["none"][9].splitlines()[1:] == ["You have already spoken in this thread."]
+    assert len(set(told["graded"])) == 10
+    assert told["graded"] == [a.observe() for a in model(cascade(actions=actions)).agents]
+
+
+def test_an_unknown_kind_of_persona_is_named():
+    with pytest.raises(ValueError, match=r"^persona must be one of graded, none, got 'rich'"):
+        model(cascade(10), persona="rich")
 
 
 def test_a_failed_decision_stays_in_the_cascade_without_label_or_text():

@@ -1,5 +1,3 @@
-import re
-
 import pytest
 from worlds import STANCES, action, cascade
 
@@ -12,8 +10,6 @@ from mesa_meanfield.cascades.dimensions import (
     labels_of_dimension,
     space_of,
 )
-from mesa_meanfield.cascades.personas import persona
-from mesa_meanfield.data import Profile
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.protocols import Sampling
 
@@ -112,54 +108,3 @@ def test_labels_without_known_words_stand_for_themselves():
 
 def test_another_language_is_spoken_to_in_english():
     assert space_of("stance", STANCES, "fr") == space_of("stance", STANCES, "en")
-    assert persona(Profile("u1", gender="f"), "fr") == persona(Profile("u1", gender="f"), "en")
-
-
-def test_a_persona_tells_what_is_known_and_leaves_out_the_rest():
-    assert persona(Profile("u1")) == "You are a user of a social network."
-    assert persona(Profile("u1"), "zh") == "你是一个社交网络用户。"
-    known = Profile("u1", "Likes &amp; eats\n cake.", "Pellmere", followers=5, verified=True, gender="f")
-    assert persona(known).splitlines() == [
-        "You are a user of a social network.",
-        "You are a woman.",
-        "You describe yourself so: Likes & eats cake.",
-        "Your place: Pellmere",
-        "You have hardly any followers.",
-        "Your account is verified.",
-    ]
-
-
-def test_an_account_that_is_not_verified_a_blank_place_and_an_unknown_gender_are_left_out():
-    profile = Profile("u1", description="", location="  ", verified=False, gender="x")
-    assert persona(profile) == persona(Profile("u1"))
-
-
-def test_a_persona_in_chinese_is_chinese():
-    profile = Profile("u1", "爱吃蛋糕。", "云水镇", 5, 5, 5, True, "m")
-    told = persona(profile, "zh", again=True)
-    assert len(told.splitlines()) == 9
-    assert not re.search("[A-Za-z{}]", told)
-
-
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("field", ["followers", "friends", "statuses"])
-def test_counts_are_told_in_grades_and_never_as_numbers(language, field):
-    counts = [0, 99, 100, 999, 1000, 9999, 10_000, 99_999, 100_000, 10**9]
-    told = [persona(Profile("u1", **{field: count}), language) for count in counts]
-    assert not re.search("[0-9]", "".join(told))
-    for low, high in zip(told[::2], told[1::2], strict=True):
-        assert low == high  # one grade from power of ten to power of ten
-    assert len(set(told)) == (4 if field == "friends" else 5)
-
-
-def test_a_repeat_author_is_told_so():
-    assert persona(Profile("u1"), again=True) != persona(Profile("u1"))
-    assert persona(Profile("u1"), "zh", again=True) != persona(Profile("u1"), "zh")
-
-
-def test_braces_in_a_description_are_text():
-    assert "{0} {followers}" in persona(Profile("u1", "{0} {followers}"))
-
-
-def test_a_persona_does_not_name_the_key_of_its_author():
-    assert "secret" not in persona(Profile("secret", "I bake.", "Pellmere", 5, 5, 5, True, "m"), again=True)

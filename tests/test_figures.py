@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from cards import LABELS, card, entry, pair, rival, story, unknown
 
-from mesa_meanfield.evaluation import figures
 from mesa_meanfield.evaluation.cases import UNLABELLED, Case, Guess
-from mesa_meanfield.evaluation.drawing import Picture, label_text, legible
-from mesa_meanfield.evaluation.plots import MAX_PANELS, shares_over_time
+from mesa_meanfield.evaluation.report import figures
+from mesa_meanfield.evaluation.report.drawing import Picture, label_text, legible
+from mesa_meanfield.evaluation.report.plots import MAX_PANELS, shares_over_time
 from mesa_meanfield.evaluation.scorecard import Domain
 
 HOSTILE = (

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from worlds import action, cascade
 
-from mesa_meanfield.evaluation.plots import trend
+from mesa_meanfield.evaluation.report.plots import trend
 
 
 def draw(file, labels, real=None, simulated=None, *, warm_up=6, title="walrus · tally"):

@@ -6,11 +6,20 @@ import pytest
 from cards import card, entry, pair, rival, scorecard, spent, story, unknown
 from test_figures import HOSTILE
 
-from mesa_meanfield.evaluation.drawing import legible
-from mesa_meanfield.evaluation.report import Example, write_report
+from mesa_meanfield.evaluation.report.drawing import legible
+from mesa_meanfield.evaluation.report.page import Example, write_report
+from mesa_meanfield.evaluation.report.table import (
+    COLUMNS,
+    amount,
+    best,
+    duration,
+    entry_table,
+    figure,
+    interval,
+    lowest,
+)
+from mesa_meanfield.evaluation.report.verdict import agreement_warning, verdict
 from mesa_meanfield.evaluation.scorecard import Agreement, Annotation, Coverage, Domain, Forecast, Hits
-from mesa_meanfield.evaluation.table import COLUMNS, amount, best, duration, entry_table, figure, interval, lowest
-from mesa_meanfield.evaluation.verdict import agreement_warning, verdict
 
 VOID = {"meta", "img", "wbr", "br"}
 

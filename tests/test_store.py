@@ -96,6 +96,7 @@ def test_a_decision_is_kept_with_all_that_made_it(tmp_path):
         "state": "You are reader 1.",
         "labels": {"stance": "deny"},
         "value": None,
+        "sources": [],
         "group": None,
         "parent": None,
     }
@@ -124,7 +125,7 @@ def test_a_field_is_kept_with_exact_shares_and_those_of_the_groups(tmp_path):
     field = MeanField("Calm.").counted(played)
     directory.record(played, field, {"north": MeanField("Cold.").counted(tick("deny"))})
     shares = {"deny": 0.25, "support": 0.75}
-    north = {"text": "Cold.", "shares": {"deny": 1.0}, "latest": {"deny": 1.0}, "size": 1}
+    north = {"text": "Cold.", "shares": {"deny": 1.0}, "latest": {"deny": 1.0}, "size": 1, "sources": []}
     assert rows(directory.partial, "fields.jsonl") == [
         {
             "tick": 2,
@@ -133,6 +134,7 @@ def test_a_field_is_kept_with_exact_shares_and_those_of_the_groups(tmp_path):
             "shares": shares,
             "latest": shares,
             "size": 4,
+            "sources": [],
             "groups": {"north": north},
         }
     ]

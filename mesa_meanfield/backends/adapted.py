@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import final
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mesa_meanfield.errors import ScoringUnsupported
-from mesa_meanfield.protocols import Backend, Reply, Request, Scorer, Usage
+from mesa_meanfield.protocols import Backend, Likelihood, LikelihoodScorer, Reply, Request, Scorer, Usage
 
 
 @final
@@ -22,11 +23,17 @@ class AdaptedBackend:
         adapter: The adapter's name there.
     """
 
+    log_likelihood: Callable[[Sequence[Request], Sequence[str]], list[Likelihood]]
+    """As `LikelihoodScorer.log_likelihood`; there only where the backend has it."""
+
     def __init__(self, backend: Backend, adapter: str) -> None:
         self.adapter = adapter
         self.usage = Usage()
         """What this adapter's questions cost."""
         self._backend = backend
+        if isinstance(backend, LikelihoodScorer):
+            self._reader = backend
+            self.log_likelihood = self._log_likelihood  # no method of the class: isinstance says the truth
 
     @property
     def name(self) -> str:
@@ -35,11 +42,8 @@ class AdaptedBackend:
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply per request, in order."""
-        before = self._backend.usage
-        try:
+        with self._counted():
             return self._backend.generate(self._named(requests))
-        finally:
-            self.usage += self._backend.usage - before
 
     def score(self, requests: Sequence[Request], candidates: Sequence[str]) -> npt.NDArray[np.float64]:
         """Log-probabilities in nats, shape (len(requests), len(candidates)).
@@ -49,9 +53,18 @@ class AdaptedBackend:
         """
         if not isinstance(self._backend, Scorer):
             raise ScoringUnsupported(f"{self._backend.name} gives no log-probabilities; ask it for replies instead")
+        with self._counted():
+            return self._backend.score(self._named(requests), candidates)
+
+    def _log_likelihood(self, requests: Sequence[Request], texts: Sequence[str]) -> list[Likelihood]:
+        with self._counted():
+            return self._reader.log_likelihood(self._named(requests), texts)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         before = self._backend.usage
         try:
-            return self._backend.score(self._named(requests), candidates)
+            yield
         finally:
             self.usage += self._backend.usage - before
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mesa_meanfield.backends.merging import Merger, Part
-from mesa_meanfield.protocols import Backend, Reply, Request, Scorer, Usage
+from mesa_meanfield.protocols import Backend, Likelihood, LikelihoodScorer, Reply, Request, Scorer, Usage
 
 
 @final
@@ -25,8 +25,9 @@ class BatchingBackend:
     """A backend for many threads, which merges what they ask at the same time into one batch.
 
     The wrapped backend is asked by one thread at a time and need not be thread-safe; ask it through this
-    only. Every caller gets what it would get alone, up to what a batch's size changes. It is a `Scorer`
-    where the wrapped backend is one. Policies and summarizers count for themselves: one of each per model::
+    only. Every caller gets what it would get alone, up to what a batch's size changes. It is a `Scorer` or
+    a `LikelihoodScorer` where the wrapped backend is one. Policies and summarizers count for themselves: one
+    of each per model::
 
         batching = BatchingBackend(load_backend("embedded"))
 
@@ -55,6 +56,8 @@ class BatchingBackend:
 
     score: Callable[[Sequence[Request], Sequence[str]], npt.NDArray[np.float64]]
     """As `Scorer.score`; there only where the wrapped backend has it."""
+    log_likelihood: Callable[[Sequence[Request], Sequence[str]], list[Likelihood]]
+    """As `LikelihoodScorer.log_likelihood`; there only where the wrapped backend has it."""
 
     def __init__(self, backend: Backend, *, max_wait: float = 0.05, max_batch: int | None = None) -> None:
         if not 0 <= max_wait <= threading.TIMEOUT_MAX:
@@ -65,6 +68,9 @@ class BatchingBackend:
         if isinstance(backend, Scorer):
             self._scorer = backend
             self.score = self._score  # no method of the class, so that isinstance(it, Scorer) says the truth
+        if isinstance(backend, LikelihoodScorer):
+            self._reader = backend
+            self.log_likelihood = self._log_likelihood  # as above
         self._merger = Merger(self._answer, max_wait, max_batch)
         self._spent: WeakKeyDictionary[threading.Thread, Usage] = WeakKeyDictionary()
         self._total = Usage()
@@ -106,17 +112,28 @@ class BatchingBackend:
         scores: npt.NDArray[np.float64] = self._merger.ask("choices", tuple(candidates), requests)
         return scores
 
-    def _answer(self, batch: Sequence[Part]) -> list[Any]:  # Any: lists of replies, or arrays of scores
+    def _log_likelihood(self, requests: Sequence[Request], texts: Sequence[str]) -> list[Likelihood]:
+        if len(texts) != len(requests):  # in a merged batch the texts would go to others
+            raise ValueError(f"Each request needs its own text, got {len(requests)} requests and {len(texts)} texts")
+        if not requests:
+            return []
+        found: list[Likelihood] = self._merger.ask("texts", (), requests, tuple(texts))
+        return found
+
+    def _answer(self, batch: Sequence[Part]) -> list[Any]:  # Any: see Merger
         """Each part's answers, from one call; what it cost is charged whatever comes of it."""
         requests = [request for part in batch for request in part.requests]
         sizes = [len(part.requests) for part in batch]
         before = self._backend.usage
         answers: Any
         try:
-            if batch[0].what == "choices":
-                answers = self._scorer.score(requests, batch[0].candidates)
-            else:
-                answers = self._backend.generate(requests)
+            match batch[0].what:
+                case "choices":
+                    answers = self._scorer.score(requests, batch[0].candidates)
+                case "texts":
+                    answers = self._reader.log_likelihood(requests, [text for part in batch for text in part.texts])
+                case _:
+                    answers = self._backend.generate(requests)
         finally:
             spent = self._backend.usage - before
             with self._lock:

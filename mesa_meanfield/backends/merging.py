@@ -33,6 +33,8 @@ class Part:
     candidates: tuple[str, ...]
     """Of a score."""
     requests: tuple[Request, ...]
+    texts: tuple[str, ...] = ()
+    """Of a likelihood, one per request."""
     thread: threading.Thread = field(default_factory=threading.current_thread)
     said: SimpleQueue[Any] = field(default_factory=SimpleQueue)  # Any: reports, then the answers or an error
     """From the worker to the caller."""
@@ -56,7 +58,7 @@ class Merger:
 
     def __init__(
         self, answer: Callable[[Sequence[Part]], Sequence[Any]], max_wait: float, max_batch: int | None
-    ) -> None:  # Any: lists of replies, or arrays of scores
+    ) -> None:  # Any: lists of replies, arrays of scores, or lists of likelihoods
         self._ask_model = answer
         self._max_wait = max_wait
         self._max_batch = max_batch
@@ -81,11 +83,13 @@ class Merger:
 
     # --- In a caller's thread ----------------------------------------------------------------------
 
-    def ask(self, what: str, candidates: tuple[str, ...], requests: Sequence[Request]) -> Any:  # Any: see answer
+    def ask(
+        self, what: str, candidates: tuple[str, ...], requests: Sequence[Request], texts: tuple[str, ...] = ()
+    ) -> Any:  # Any: see answer
         """Queue up, pass on what is heard of the batch, and return this caller's part of its answers."""
         if threading.current_thread() is self._worker:
             raise ReentryError("The backend inside a BatchingBackend asked it in turn, and would wait for ever")
-        part = Part(what, candidates, tuple(requests))
+        part = Part(what, candidates, tuple(requests), texts)
         said: Any = _Report(what, 0, len(requests))
         try:
             with self._changed:

@@ -20,8 +20,8 @@ from mesa_meanfield.cli.common import probe, seed
 from mesa_meanfield.cli.output import Advance, note, print_json, print_lines, print_table, progress
 from mesa_meanfield.data import Cascade, normalise
 from mesa_meanfield.errors import DataError, ReplyError
-from mesa_meanfield.evaluation.agreement import GOLD, Pair, agreements, gold_pairs
-from mesa_meanfield.evaluation.annotation import Annotator
+from mesa_meanfield.evaluation.annotation.agreement import GOLD, Pair, agreements, gold_pairs
+from mesa_meanfield.evaluation.annotation.annotator import Annotator
 from mesa_meanfield.evaluation.scorecard import Agreement
 from mesa_meanfield.prompts import LANGUAGES
 

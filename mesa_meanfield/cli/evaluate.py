@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mesa_meanfield.backends.load import SPECS
+from mesa_meanfield.cascades.personas import PERSONAS
 from mesa_meanfield.cli.common import (
     SUMMARIZERS,
     seed,
@@ -17,13 +18,12 @@ from mesa_meanfield.cli.evaluation import as_asked, prepare, score, simulate
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
+from mesa_meanfield.evaluation.report.table import entry_table, figure, interval
+from mesa_meanfield.evaluation.report.verdict import verdict
 from mesa_meanfield.evaluation.rollouts import FILE, Kept
 from mesa_meanfield.evaluation.scorecard import Scorecard
-from mesa_meanfield.evaluation.table import entry_table, figure, interval
-from mesa_meanfield.evaluation.verdict import verdict
 
 _ALL = ("none", "recent", "popular", "tally", "llm")
-PERSONAS = ("graded", "none")
 
 
 def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself

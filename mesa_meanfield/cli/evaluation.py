@@ -29,9 +29,9 @@ from mesa_meanfield.cli.simulations import Models, Settings, Simulation, event_o
 from mesa_meanfield.data import Cascade
 from mesa_meanfield.directory import Directory, check_free
 from mesa_meanfield.errors import DataError
-from mesa_meanfield.evaluation.agreement import Pair, agreements, gold_pairs
-from mesa_meanfield.evaluation.annotation import Annotator
-from mesa_meanfield.evaluation.report import write_report
+from mesa_meanfield.evaluation.annotation.agreement import Pair, agreements, gold_pairs
+from mesa_meanfield.evaluation.annotation.annotator import Annotator
+from mesa_meanfield.evaluation.report.page import write_report
 from mesa_meanfield.evaluation.results import Cutting, Results
 from mesa_meanfield.evaluation.rollouts import Kept, by_simulation, roll_out
 from mesa_meanfield.evaluation.scorecard import Annotation, Card, Scorecard
@@ -71,6 +71,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         ValueError: An argument is out of its range.
     """
     _check(given)
+    given.backend, given.adapter = given.backend or ["embedded"], given.adapter or ["none"]
     everything = _read(given)
     dimension = given.dimension or Counter(map(dimension_of, everything)).most_common(1)[0][0]
     labels = labels_of_dimension(dimension, everything)
@@ -88,9 +89,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
     if given.out is not None and given.resume is None:
         check_free(given.out)
     out = given.resume or given.out or new_directory(f"evaluate-{given.seed}")
-    simulations = tuple(
-        simulations_of(given.summarizers, given.backend or ["embedded"], given.adapter or ["none"], given.persona)
-    )
+    simulations = tuple(simulations_of(given.summarizers, given.backend, given.adapter, given.persona))
     with progress("Backend"):
         models = Models(simulations, {event_of(one) for one in cascades}, batch=given.batch)
         annotator = _annotator(given, out, models)

@@ -13,6 +13,7 @@ from typing import Any
 from mesa_meanfield.backends.load import SPECS, is_server, load_backend
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cascades.jsonl import read_cascades
+from mesa_meanfield.cascades.personas import PERSONAS
 from mesa_meanfield.cli.common import (
     SHIPPED,
     SUMMARIZERS,
@@ -32,7 +33,7 @@ from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.directory import check_free
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
-from mesa_meanfield.evaluation.plots import trend
+from mesa_meanfield.evaluation.report.plots import trend
 from mesa_meanfield.evaluation.rivals import Trained
 from mesa_meanfield.evaluation.rivals import train as train_rivals
 from mesa_meanfield.policy import LLMPolicy
@@ -62,6 +63,7 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
     add(
         "--dimension", metavar="D", help="which labels of the data file to compare (default: its own, else behaviour)"
     )
+    add("--persona", choices=PERSONAS, default="graded", help="what agents hear of their profiles (default graded)")
     add("--no-texts", dest="texts", action="store_false", help="decide labels only, no texts: faster")
     add("--prompts", metavar="DIR", type=Path, help="a folder with prompt templates that replace the shipped ones")
     add("--seed", metavar="N", type=seed, default=0, help="of all random numbers (default 0)")
@@ -144,6 +146,7 @@ def _prepare(given: argparse.Namespace) -> _Job:
         warm_up=given.warm_up,
         per_tick=given.per_tick,
         agents=given.agents,
+        persona=given.persona,
         rng=given.seed,
     )
     return _Job(cascade, source, trained, dimension, labels, backend, model)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mesa_meanfield.cascades.dimensions import positions_of
 from mesa_meanfield.data import Cascade, Cut, cut
 from mesa_meanfield.evaluation.cases import Case, Guess, case_of, guess_of
-from mesa_meanfield.evaluation.report import Example, Story
+from mesa_meanfield.evaluation.report.page import Example, Story
 from mesa_meanfield.evaluation.rivals import Trained, folds, rivals, train_folds, uniform
 from mesa_meanfield.evaluation.rollouts import RollOut
 from mesa_meanfield.evaluation.scorecard import Card, CascadeRow, Spent

@@ -5,16 +5,26 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import mesa
 
 from mesa_meanfield.activation import ArrivalOrder
 from mesa_meanfield.cascades.dimensions import label_of
 from mesa_meanfield.data import Action, Cascade, Decision, Popularity, State, Tick, Trace, cut
-from mesa_meanfield.protocols import Policy, Recorder, Summarizer
+from mesa_meanfield.protocols import Participant, Policy, Recorder, Summarizer
+from mesa_meanfield.provenance import LeakGuard, Ledger
 from mesa_meanfield.rules import RecordedPolicy
 from mesa_meanfield.scheduler import MeanFieldScheduler
 from mesa_meanfield_models.cascade.agents import Reader
+
+
+class MakesReader(Protocol):
+    """Makes the agent that acts in the place of a recorded action: `Reader`, or a class of one's own."""
+
+    def __call__(self, model: mesa.Model, action: Action, *, language: str, again: bool, level: str) -> Participant:
+        """The agent; its ``key`` is the action's id."""
+        ...
 
 
 class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for mypy
@@ -22,16 +32,25 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
 
     The readers come in the recorded order, one per recorded action. Each `step` is one tick.
 
+    Nobody in it can use the record after the warm-up: the model, its readers and whoever asks them see it
+    guarded, and a prompt that was made from what comes later ends the run with a `LeakError`, before a model
+    is asked. Who acts, and in which order, is known. Once a run is over the record may be read for comparing.
+
     Args:
-        cascade: The record.
+        cascade: The record; where code of your own reads it, too, give both the same ``guarded(cascade)``.
         policy: Who decides after the warm-up.
         summarizer: Who writes the mean field, during the warm-up, too.
         dimension: The labels that the warm-up is played with.
         warm_up: Share of the actions that is played.
         per_tick: Actions per tick, default max(4, ceil(n / 20)).
         agents: Keep only the first so many roll-out actions.
+        persona: How much readers hear of their profiles: ``graded``, or ``none``.
+        reader: Makes the readers.
         recorder: Gets every tick.
         rng: The seed.
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
     def __init__(
@@ -44,28 +63,37 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
         warm_up: float = 0.3,
         per_tick: int | None = None,
         agents: int | None = None,
+        persona: str = "graded",
+        reader: MakesReader = Reader,
         recorder: Recorder | None = None,
         rng: int = 0,
     ) -> None:
         super().__init__(rng=rng)
-        self.cascade = cascade
-        self.cut = cut(cascade, warm_up, per_tick, agents)
+        ledger = Ledger.of(cascade)
+        record = ledger.record
+        self.cascade = ledger.view
+        """The record, guarded: what is read from it between two ticks, by whomever, counts as told."""
+        self.cut = cut(self.cascade, warm_up, per_tick, agents)
         self.ticks: Sequence[tuple[Action, ...]] = (*self.cut.warm_up, *self.cut.roll_out)
         seen: set[str] = set()
         for action in self.real:
-            Reader(self, action, language=cascade.language, again=action.author.key in seen)
+            again = action.author.key in seen
+            reader(self, action, language=record.language, again=again, level=persona)
             seen.add(action.author.key)
+        played = record.actions[: sum(map(len, self.cut.warm_up))]
         self.crowd = MeanFieldScheduler(
             self,
             policy=policy,
             summarizer=summarizer,
-            topic=html.unescape(cascade.topic.text),
+            topic=html.unescape(record.topic.text),
             activation=ArrivalOrder([[action.id for action in tick] for tick in self.ticks]),
             recorder=recorder,
+            guard=LeakGuard(ledger, [action.id for action in played]),
         )
-        played = [action for tick in self.cut.warm_up for action in tick]
-        self._record = RecordedPolicy({a.id: _recorded(a, dimension) for a in played}, policy.actions)
-        self._simulated: list[Action] = list(played)
+        self._ledger = ledger
+        self._played = RecordedPolicy({a.id: _recorded(a, dimension) for a in played}, policy.actions)
+        self._slots = {action.id: action for action in record.actions[len(played) :]}
+        self._simulated: list[Action] = []
         self.running = bool(self.ticks)
 
     @property
@@ -75,26 +103,52 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
 
     @property
     def simulated(self) -> Cascade:
-        """What has happened so far, as a cascade: the warm-up as recorded, then the simulated actions."""
-        return replace(self.cascade, actions=tuple(self._simulated))
+        """What has happened so far, as a cascade: the warm-up as recorded, then the simulated actions.
+
+        Guarded until the run is over, as the warm-up's popularity and the times are of the record.
+        """
+        record = self._ledger.record
+        played = record.actions[: len(self._played.decisions)]
+        so_far = replace(record, actions=(*played, *self._simulated))
+        return self._ledger.guarded(so_far, len(played)) if self.running else so_far
 
     def step(self) -> None:
         """Play or simulate one tick."""
         warm_up = self.crowd.tick < len(self.cut.warm_up)
-        tick = self.crowd.step(self.agents, policy=self._record if warm_up else None)
+        tick = self.crowd.step(self.agents, policy=self._played if warm_up else None)
         if not warm_up:
-            slots = {action.id: action for action in self.ticks[tick.number]}
             pairs = zip(tick.states, tick.decisions, strict=True)
-            self._simulated += [_simulated(slots[s.agent], s, d, tick) for s, d in pairs]
+            self._simulated += [_simulated(self._slots[s.agent], s, d, tick) for s, d in pairs]
         self.running = self.crowd.tick < len(self.ticks)
 
 
 def simulate(
-    cascade: Cascade, policy: Policy, summarizer: Summarizer, seed: int, *, dimension: str, warm_up: float = 0.3
+    cascade: Cascade,
+    policy: Policy,
+    summarizer: Summarizer,
+    seed: int,
+    *,
+    dimension: str,
+    warm_up: float = 0.3,
+    per_tick: int | None = None,
+    agents: int | None = None,
+    persona: str = "graded",
+    reader: MakesReader = Reader,
+    recorder: Recorder | None = None,
 ) -> Cascade:
-    """Roll a cascade out from its warm-up to its end."""
+    """Roll a cascade out from its warm-up to its end; the arguments are those of `CascadeModel`."""
     model = CascadeModel(
-        cascade, policy=policy, summarizer=summarizer, dimension=dimension, warm_up=warm_up, rng=seed
+        cascade,
+        policy=policy,
+        summarizer=summarizer,
+        dimension=dimension,
+        warm_up=warm_up,
+        per_tick=per_tick,
+        agents=agents,
+        persona=persona,
+        reader=reader,
+        recorder=recorder,
+        rng=seed,
     )
     while model.running:
         model.step()

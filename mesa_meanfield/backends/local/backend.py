@@ -1,15 +1,17 @@
 """A transformers model that answers whole crowds.
 
 The requests of a call become batches (batches.py): what many of them begin with is computed once, equal
-prompts are computed once, and rows of similar length go together (rows.py). Behind the prompts labels are
-scored as a tree of tokens (trie.py), or texts are written (decode.py).
+prompts are computed once, and rows of similar length go together (prefill.py, rows.py). Behind the prompts
+labels are scored as a tree of tokens (trie.py) and given texts one by one (likelihood.py), or texts are
+written (decode.py).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,16 +26,16 @@ from mesa_meanfield.backends.local.adapters import Adapters
 from mesa_meanfield.backends.local.batches import Ask, Batch, Ids, batches
 from mesa_meanfield.backends.local.decode import Decoder, longest
 from mesa_meanfield.backends.local.grammar import Grammars, Guide
+from mesa_meanfield.backends.local.likelihood import score_labels, score_texts
 from mesa_meanfield.backends.local.peaks import Spent
+from mesa_meanfield.backends.local.prefill import Prefill
 from mesa_meanfield.backends.local.rendering import Renderer
-from mesa_meanfield.backends.local.rows import Rows, Runner
-from mesa_meanfield.backends.local.sampling import precise
-from mesa_meanfield.backends.local.trie import Trie, trie
+from mesa_meanfield.backends.local.rows import Runner
+from mesa_meanfield.backends.local.trie import trie
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.progress import report
-from mesa_meanfield.protocols import Reply, Request, Sampling, Usage
+from mesa_meanfield.protocols import Likelihood, Reply, Request, Sampling, Usage
 
-_KEPT_ROOTS = 2
 _Done = TypeVar("_Done")
 Question = tuple[str | None, str, str]  # adapter, prefix, suffix: all that a prompt depends on
 
@@ -63,10 +65,10 @@ class LocalBackend:
         self._adapters = Adapters(model)
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         ends = model.generation_config.eos_token_id
-        ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-        self._decoder = Decoder(self._runner, tokenizer, ends)
-        self._grammars = Grammars(tokenizer, self._runner.vocabulary, ends)
-        self._roots: OrderedDict[tuple[str | None, Ids], Rows] = OrderedDict()
+        self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self._decoder = Decoder(self._runner, tokenizer, self._ends)
+        self._grammars = Grammars(tokenizer, self._runner.vocabulary, self._ends)
+        self._prefill = Prefill(self._runner, self._adapters)
 
     @property
     def usage(self) -> Usage:
@@ -102,22 +104,58 @@ class LocalBackend:
         if not requests or not candidates:
             return scores
         with self._working(len(requests)):
-            twins: dict[Question, list[int]] = defaultdict(list)  # equal questions are computed once
-            for index, request in enumerate(requests):
-                twins[request.adapter, request.prefix, request.suffix].append(index)
-            places = list(twins.values())
-            asks, texts = self._asks([requests[where[0]] for where in places])
-            options = self._renderer.candidates(texts[0], candidates)
+            places = _places(map(_question, requests))  # equal questions are computed once
+            asks, prompts = self._asks([requests[where[0]] for where in places])
+            options = self._renderer.candidates(prompts[0], candidates)
             tree, behind = trie(options), sum(len(option) - 1 for option in options)
             asks = [ask for ask in asks if self._fits(len(ask.prompt) + max(map(len, options)))]
             self._asked += sum((len(ask.prompt) + behind) * len(places[ask.index]) for ask in asks)
-            done = 0
-            for batch, values in self._each(asks, len(tree.tokens), lambda batch: self._score(batch, options, tree)):
+            ahead, done = len(tree.tokens), 0
+
+            def score(batch: Batch) -> npt.NDArray[np.float64]:
+                return score_labels(self._runner, self._prefill.rows(batch, ahead), options, tree)
+
+            for batch, values in self._each(asks, ahead, score):
                 for ask, value in zip(batch.asks, values, strict=True):
                     scores[places[ask.index]] = value
                     done += len(places[ask.index])
                 report("choices", done, len(requests))
         return scores
+
+    def log_likelihood(self, requests: Sequence[Request], texts: Sequence[str]) -> list[Likelihood]:
+        """How probable each text is as the whole reply to its request, up to and including the reply's end.
+
+        The text is that of its usual tokens; the same letters as other tokens, which a model hardly writes,
+        are not added.
+
+        Raises:
+            ValueError: There are not as many texts as requests.
+        """
+        if len(texts) != len(requests):
+            raise ValueError(f"Each request needs its own text, got {len(requests)} requests and {len(texts)} texts")
+        found = [Likelihood(math.nan, 0)] * len(requests)
+        if not requests:
+            return found
+        with self._working(len(requests)):
+            places = _places(zip(map(_question, requests), texts, strict=True))
+            asks, prompts = self._asks([requests[where[0]] for where in places])
+            given = zip(prompts, (texts[where[0]] for where in places), strict=True)
+            ids = [self._renderer.candidates(prompt, [text])[0] for prompt, text in given]
+            asks = [ask for ask in asks if self._fits(len(ask.prompt) + len(ids[ask.index]))]
+            self._asked += sum((len(ask.prompt) + len(ids[ask.index])) * len(places[ask.index]) for ask in asks)
+            done = 0
+
+            def score(batch: Batch) -> npt.NDArray[np.float64]:
+                own = [ids[ask.index] for ask in batch.asks]
+                return score_texts(self._runner, self._prefill.rows(batch, max(map(len, own))), own, self._ends)
+
+            for batch, nats in self._each(asks, max((len(ids[ask.index]) for ask in asks), default=0), score):
+                for ask, value in zip(batch.asks, nats.tolist(), strict=True):
+                    for place in places[ask.index]:
+                        found[place] = Likelihood(value, len(ids[ask.index]) + bool(self._ends))
+                    done += len(places[ask.index])
+                report("texts", done, len(requests))
+        return found
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply per request, in order, each sampled with its own seed; those with a schema follow it."""
@@ -140,7 +178,7 @@ class LocalBackend:
 
                 def write(batch: Batch, how: Sampling = sampling, by: Guide | None = guide) -> list[Reply]:
                     seeds = [requests[ask.index].seed for ask in batch.asks]
-                    return self._decoder.write(self._computed(batch, longest(how, by)), seeds, how, by)
+                    return self._decoder.write(self._prefill.rows(batch, longest(how, by)), seeds, how, by)
 
                 for batch, written in self._each(fitting, ahead, write):
                     for ask, reply in zip(batch.asks, written, strict=True):
@@ -156,7 +194,7 @@ class LocalBackend:
         known: dict[Question, tuple[str, Ids]] = {}
         asks, texts = [], []
         for index, request in enumerate(requests):
-            question = (request.adapter, request.prefix, request.suffix)
+            question = _question(request)
             if question not in known:
                 text = self._renderer.text(request)
                 known[question] = text, tuple(self._renderer.ids(text))
@@ -167,7 +205,7 @@ class LocalBackend:
 
     def _each(self, asks: Sequence[Ask], ahead: int, work: Callable[[Batch], _Done]) -> Iterator[tuple[Batch, _Done]]:
         """The batches with what the work on each gives; those that memory cannot take are halved."""
-        for whole in batches(asks, lambda n: self._size(n + ahead), lambda n: self._holds(n + ahead)):
+        for whole in batches(asks, lambda n: self._size(n + ahead), lambda n: self._prefill.holds(n + ahead)):
             waiting = [whole]
             while waiting:
                 batch = waiting.pop(0)
@@ -185,7 +223,7 @@ class LocalBackend:
                             f"{self.name}: out of memory with one request; take a smaller model or shorter prompts"
                         ) from None
                     self._limit = len(batch.asks) // 2
-                    self._roots.clear()
+                    self._prefill.forget()
                     memory.give_back(self._runner.device)
                     waiting[:0] = batch.halves()
                     continue
@@ -195,75 +233,6 @@ class LocalBackend:
         """How many rows of so many tokens a batch may have."""
         fitting = memory.rows_that_fit(self.model, tokens) if self.batch is None else self.batch
         return fitting if self._limit is None else min(fitting, self._limit)
-
-    def _holds(self, width: int) -> bool:
-        # A window or a recurrence would count the padding between a row's tokens.
-        return width <= self._runner.window
-
-    def _computed(self, batch: Batch, ahead: int) -> Rows:
-        """The rows of a batch, up to the end of their prompts and with room for more."""
-        holed = self._holds(batch.width + ahead)
-        rows = self._root(batch) if batch.root else self._runner.start(0, holed=holed)
-        mixed = len(set(batch.adapters)) > 1
-        if any(batch.stems):
-            tokens = sum(map(len, batch.stems))
-            answering = [batch.adapters[batch.stem_of.index(stem)] for stem in range(len(batch.stems))]
-            with self._runner.timed("prefix", tokens):
-                width = max(map(len, batch.stems))
-                rows = rows.picked([0] * len(batch.stems), width, self._adapters.named(answering) if mixed else None)
-                rows.extend(batch.stems)
-        leaves: dict[tuple[str | None, int, Ids], int] = {}  # equal prompts are one row until they are sampled
-        row_of = []
-        for place, (adapter, stem) in enumerate(zip(batch.adapters, batch.stem_of, strict=True)):
-            row_of.append(leaves.setdefault((adapter, stem, batch.leaf(place)), len(leaves)))
-        own = [leaf for _, _, leaf in leaves]
-        tokens, twins = sum(map(len, own)), len(own) < len(row_of)
-        with self._runner.timed("prefill", tokens):
-            index = [stem if any(batch.stems) else 0 for _, stem, _ in leaves]
-            room = max(map(len, own)) + (0 if twins else ahead)
-            answering = [adapter for adapter, _, _ in leaves]
-            rows = rows.picked(index, room, self._adapters.named(answering) if mixed else None)
-            rows.extend(own)
-            if twins:
-                rows = rows.picked(row_of, ahead)
-        return rows
-
-    def _root(self, batch: Batch) -> Rows:
-        """What all of a batch begins with; the last few are kept, for a second question to the same crowd."""
-        key = (self._adapters.active, batch.root)
-        if key not in self._roots:
-            with self._runner.timed("prefix", len(batch.root)):
-                rows = self._runner.start(len(batch.root))
-                rows.extend([batch.root])
-            self._roots[key] = rows.shared()
-        self._roots.move_to_end(key)
-        while len(self._roots) > _KEPT_ROOTS:
-            self._roots.popitem(last=False)
-        return self._roots[key]
-
-    # --- Behind the prompts -------------------------------------------------------------------------
-
-    def _score(self, batch: Batch, options: Sequence[Sequence[int]], tree: Trie) -> npt.NDArray[np.float64]:
-        """Log-probabilities of each candidate behind each row, shape (B, K); the tree is that of all options."""
-        rows = self._computed(batch, len(tree.tokens))
-        # Where there may be no padding, branches may not stand beside each other either: each goes alone.
-        trees = [tree] if rows.holed else [trie([option]) for option in options]
-        return np.concatenate([self._score_tree(rows, one) for one in trees], axis=1)
-
-    def _score_tree(self, rows: Rows, tree: Trie) -> npt.NDArray[np.float64]:
-        """Log-probabilities of each candidate of a tree behind each row, shape (B, K)."""
-        follows: dict[int, list[int]] = defaultdict(list)
-        for node, token in dict.fromkeys(term for terms in tree.terms for term in terms):
-            follows[node].append(token)
-        found: dict[tuple[int, int], torch.Tensor] = {}  # node and token -> log-probabilities, (B,)
-        with self._runner.timed("prefill", len(rows) * len(tree.tokens)):
-            ahead = rows.ahead(tree) if tree.tokens else rows.logits[:, None]  # (B, N, V)
-            for node, tokens in follows.items():
-                logits = precise(rows.logits if node < 0 else ahead[:, node])
-                logs = logits[:, tokens] - logits.logsumexp(-1, keepdim=True)
-                found |= {(node, token): logs[:, place] for place, token in enumerate(tokens)}
-            sums = [torch.stack([found[term] for term in terms]).sum(0) for terms in tree.terms]
-        return torch.stack(sums, dim=1).cpu().numpy()
 
     # --- Small things ------------------------------------------------------------------------------
 
@@ -278,3 +247,15 @@ class LocalBackend:
         finally:
             self._calls += calls
             self._seconds += time.perf_counter() - start
+
+
+def _question(request: Request) -> Question:
+    return request.adapter, request.prefix, request.suffix
+
+
+def _places(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Where each different key stands; equal ones are twins."""
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        places[key].append(index)
+    return list(places.values())

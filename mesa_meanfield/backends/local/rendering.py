@@ -44,7 +44,7 @@ class Renderer:
         """The token ids of replies as they stand behind a prompt."""
         before = self.ids(text)
         found = []
-        for candidate in candidates:
+        for candidate in map(self._defuse, candidates):
             whole = self.ids(text + candidate)
             if whole[: len(before)] != before or len(whole) == len(before):  # the border is not stable
                 whole = before + list(self.tokenizer(candidate, add_special_tokens=False)["input_ids"])

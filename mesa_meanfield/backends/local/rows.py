@@ -160,6 +160,12 @@ class Rows:
         """Compute one further token of each row, (B,)."""
         self._extend(tokens[:, None], torch.ones_like(tokens[:, None], dtype=torch.bool))
 
+    def read(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Compute further tokens of each row, (B, T); returns the logits behind each of them, (B, T, V)."""
+        logits = self._extend(tokens, torch.ones_like(tokens, dtype=torch.bool), keep=0)
+        self.logits = self.logits.clone()  # lest it keeps all of them in memory
+        return logits
+
     def shared(self) -> Rows:
         """The one row there is, as a beginning that the rows picked from it share."""
         if isinstance(self._cache, SharedCache):
@@ -198,7 +204,7 @@ class Rows:
         mask = self._mask(seen.expand(size, -1, -1)) if self.holed else held.long()
         return self._forward(ids, mask, self._lengths[:, None] + depths, caches.branch(self._cache), keep=0)
 
-    def _extend(self, ids: torch.Tensor, own: torch.Tensor) -> None:
+    def _extend(self, ids: torch.Tensor, own: torch.Tensor, keep: int = 1) -> torch.Tensor:
         width = ids.shape[1]
         positions = (self._lengths[:, None] + own.cumsum(-1) - 1).clamp(min=0)
         if self.holed:
@@ -207,9 +213,11 @@ class Rows:
         held = torch.cat([self._held, own], dim=1)
         if not self.holed:
             mask = held.long()
-        self.logits = self._forward(ids, mask, positions, self._cache, keep=1)[:, -1]
+        logits = self._forward(ids, mask, positions, self._cache, keep)
+        self.logits = logits[:, -1]
         self._held = held
         self._lengths = self._lengths + own.sum(-1)
+        return logits
 
     def _mask(self, new: torch.Tensor) -> torch.Tensor:
         """What is seen, 0 or as good as minus infinity, (B, 1, T, S + T); of the new tokens as said, (B, T, T)."""

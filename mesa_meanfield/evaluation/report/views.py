@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesa_meanfield.evaluation.figures import domains_of
+from mesa_meanfield.evaluation.report.figures import domains_of
+from mesa_meanfield.evaluation.report.table import (
+    COLUMNS,
+    DASH,
+    Column,
+    best,
+    by_kl,
+    comparable,
+    figure,
+    interval,
+    known,
+)
+from mesa_meanfield.evaluation.report.verdict import winner
 from mesa_meanfield.evaluation.scorecard import Card, Entry, Hits, Interval, Paired
-from mesa_meanfield.evaluation.table import COLUMNS, DASH, Column, best, by_kl, comparable, figure, interval, known
-from mesa_meanfield.evaluation.verdict import winner
 
 _ACROSS = 5  # domains beside each other: more do not fit a narrow window
 

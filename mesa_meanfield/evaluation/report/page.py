@@ -13,17 +13,17 @@ import jinja2
 from markupsafe import Markup
 
 from mesa_meanfield.data import normalise
-from mesa_meanfield.evaluation import figures, views
 from mesa_meanfield.evaluation import scorecard as scorecard_schema
 from mesa_meanfield.evaluation.cases import Case, Guess
-from mesa_meanfield.evaluation.drawing import FONTS, legible
 from mesa_meanfield.evaluation.metrics import guessed_shares, kl
-from mesa_meanfield.evaluation.plots import MAX_PANELS, shares_over_time
+from mesa_meanfield.evaluation.report import figures, views
+from mesa_meanfield.evaluation.report.drawing import FONTS, legible
+from mesa_meanfield.evaluation.report.plots import MAX_PANELS, shares_over_time
+from mesa_meanfield.evaluation.report.table import COLUMNS, by_kl, duration, figure, known, lowest, meaning
+from mesa_meanfield.evaluation.report.verdict import agreement_warning, verdict
 from mesa_meanfield.evaluation.scorecard import Card, Entry, Paired, Scorecard
-from mesa_meanfield.evaluation.table import COLUMNS, by_kl, duration, figure, known, lowest, meaning
-from mesa_meanfield.evaluation.verdict import agreement_warning, verdict
 
-_TEMPLATES = Path(__file__).parents[1] / "templates" / "en"
+_TEMPLATES = Path(__file__).parent / "templates"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47, nearly
 _MAX_PAIRS = 24  # differences in one picture
 _MAX_TEXT = 600  # characters of somebody's text

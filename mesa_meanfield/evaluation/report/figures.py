@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mesa_meanfield.evaluation.drawing import COLOURS, GREY, label_text, legend_below, percent, picture, tidy
+from mesa_meanfield.evaluation.report.drawing import COLOURS, GREY, label_text, legend_below, percent, picture, tidy
+from mesa_meanfield.evaluation.report.table import by_kl, figure, interval, known, lowest
+from mesa_meanfield.evaluation.report.verdict import winner
 from mesa_meanfield.evaluation.scorecard import Card, Domain, Entry, Interval, Paired
-from mesa_meanfield.evaluation.table import by_kl, figure, interval, known, lowest
-from mesa_meanfield.evaluation.verdict import winner
 
 MAX_DOMAINS = 12
 """Domains that `by_domain` draws; the others are the smallest."""

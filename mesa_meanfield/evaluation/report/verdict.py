@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mesa_meanfield.evaluation.report.table import figure, interval, known, lowest
 from mesa_meanfield.evaluation.scorecard import Agreement, Card, Entry, Paired
-from mesa_meanfield.evaluation.table import figure, interval, known, lowest
 
 LOW_KAPPA = 0.4
 """Below it agreement is fair at best (Landis and Koch 1977, doi 10.2307/2529310)."""

@@ -18,7 +18,7 @@ from mesa_meanfield.cascades.dimensions import label_of
 from mesa_meanfield.data import Action
 from mesa_meanfield.evaluation.cases import UNLABELLED, Case, Guess, Indices, Rows
 from mesa_meanfield.evaluation.curves import shares_of
-from mesa_meanfield.evaluation.drawing import (
+from mesa_meanfield.evaluation.report.drawing import (
     COLOURS,
     GREY,
     label_text,

@@ -11,8 +11,8 @@ from mesa_meanfield.cascades.dimensions import annotated_dimensions, is_bare, kn
 from mesa_meanfield.cascades.known import ANNOTATED, BEHAVIOUR
 from mesa_meanfield.data import Action, Cascade
 from mesa_meanfield.errors import DataError, ReplyError
-from mesa_meanfield.evaluation.label_cache import LabelCache, Labels, question_key
-from mesa_meanfield.evaluation.label_form import LabelForm
+from mesa_meanfield.evaluation.annotation.label_cache import LabelCache, Labels, question_key
+from mesa_meanfield.evaluation.annotation.label_form import LabelForm
 from mesa_meanfield.evaluation.scorecard import Agreement, Annotation, Spent
 from mesa_meanfield.progress import report
 from mesa_meanfield.prompts import LANGUAGES

@@ -135,10 +135,18 @@ def tidy(panel: Axes, grid: str = "y") -> None:
 def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
     """A legend beneath the panels, in as many columns as there is room for; the figure grows by its further lines."""
     shown = [label_text(name, 32) for name in names]
-    widest = max((sum(map(_room, name)) for name in shown), default=1)
-    room = int(72 * figure.get_figwidth() / (5.5 * widest + 45))  # points: a letter, and a line with its gaps
-    columns = max(1, min(room, len(shown)))
-    figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(shown) // columns) - 1))
+    widths = [5.5 * sum(map(_room, name)) + 45 for name in shown]  # points: letters, and a line with its gaps
+
+    def lines(columns: int) -> int:
+        return -(-len(shown) // columns)
+
+    def width(columns: int) -> float:  # a legend is filled column by column
+        size = lines(columns)
+        return sum(max(widths[at : at + size]) for at in range(0, len(widths), size))
+
+    fitting = (n for n in range(len(shown), 1, -1) if width(n) <= 72 * figure.get_figwidth())
+    columns = next(fitting, 1)
+    figure.set_figheight(figure.get_figheight() + 0.19 * (lines(columns) - 1))
     figure.legend(handles, shown, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
 
 

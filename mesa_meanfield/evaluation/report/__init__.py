@@ -1,0 +1,1 @@
+"""What a person reads of an evaluation: the page, its pictures, the table and the verdict."""
