@@ -216,4 +216,4 @@ def test_training_on_nothing_but_the_events_compared_is_told(capsys, data, tmp_p
     write_cascades(one, [crowd("e1", "quake", 0), crowd("e2", "quake", 1)])
     status, _, err = evaluate(capsys, "--backend", "scripted", "--data", one, "--folds", "event")
     assert status == 2
-    assert "the rivals have nothing to learn from but event 'quake'" in err
+    assert "other events than 'quake': no training cascade has 15 actions" in err

@@ -1,7 +1,9 @@
+import json
 import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from letters import case, drawn, rule, steady
 
 from mesa_meanfield.evaluation.intervals import mean_interval, paired
 from mesa_meanfield.evaluation.metrics import noise_floor
-from mesa_meanfield.evaluation.scorecard import Spent
+from mesa_meanfield.evaluation.scorecard import Scorecard, Spent
 from mesa_meanfield.evaluation.scoring import card, figures, rows
 from mesa_meanfield.seeds import derive
 
@@ -276,3 +278,10 @@ def test_what_takes_long_to_import_is_imported_when_it_is_needed():
     code = "import sys, mesa_meanfield.evaluation.scoring; print({'sklearn', 'dtaidistance'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_documented_schema_is_that_of_the_scorecard():
+    file = Path(__file__).parents[1] / "docs" / "scorecard.schema.json"
+    assert json.loads(file.read_text()) == Scorecard.model_json_schema(), (
+        "docs/scorecard.schema.json is not up to date: write json.dumps(Scorecard.model_json_schema(), indent=1)"
+    )

@@ -14,8 +14,9 @@ from mesa_meanfield.cli.common import (
     SUMMARIZERS,
     seed,
 )
-from mesa_meanfield.cli.evaluation import as_asked, prepare, score, simulate
+from mesa_meanfield.cli.evaluation import as_asked, prepare, simulate
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table
+from mesa_meanfield.cli.scoring import score
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.report.table import entry_table, figure, interval

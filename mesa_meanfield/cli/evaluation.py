@@ -1,19 +1,17 @@
-"""An evaluation from its arguments to its scorecard, step by step: prepare, simulate, score."""
+"""An evaluation from its arguments to its roll-outs: prepare, simulate, or go on with what was begun."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesa_meanfield.cascades.dimensions import dimension_of, known_labels, labels_of_dimension
+from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
 from mesa_meanfield.cascades.jsonl import read_cascades
-from mesa_meanfield.cascades.known import ANNOTATED
 from mesa_meanfield.cli.common import (
     SHIPPED,
     asked_for,
@@ -29,16 +27,12 @@ from mesa_meanfield.cli.simulations import Models, Settings, Simulation, event_o
 from mesa_meanfield.data import Cascade
 from mesa_meanfield.directory import Directory, check_free
 from mesa_meanfield.errors import DataError
-from mesa_meanfield.evaluation.annotation.agreement import Pair, agreements, gold_pairs
 from mesa_meanfield.evaluation.annotation.annotator import Annotator
-from mesa_meanfield.evaluation.report.page import write_report
-from mesa_meanfield.evaluation.results import Cutting, Results
+from mesa_meanfield.evaluation.results import Cutting
+from mesa_meanfield.evaluation.rivals import Trained, folds, train_folds
 from mesa_meanfield.evaluation.rollouts import Kept, by_simulation, roll_out
-from mesa_meanfield.evaluation.scorecard import Annotation, Card, Scorecard
 from mesa_meanfield.evaluation.selection import comparable, stratified
 
-PER_CASCADE = "per_cascade.jsonl"
-REPORT = "report.html"
 LABELS = "labels.jsonl"
 _ANEW = ("json", "jobs", "batch", "resume", "out")
 """What may differ when an evaluation is gone on with: nothing that changes a result."""
@@ -52,8 +46,8 @@ class Evaluation:
     out: Path
     cascades: tuple[Cascade, ...]
     """Those that are compared."""
-    training: tuple[Cascade, ...]
-    """Those that rivals may learn from, those of the same event to be left out each time."""
+    trained: Mapping[str, Trained]
+    """Event -> what its rivals have learnt from others."""
     left_out: Mapping[str, str]
     simulations: tuple[Simulation, ...]
     settings: Settings
@@ -72,6 +66,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
     """
     _check(given)
     given.backend, given.adapter = given.backend or ["embedded"], given.adapter or ["none"]
+    cutting = Cutting(given.warm_up, given.per_tick, given.agents, given.min_actions)
     everything = _read(given)
     dimension = given.dimension or Counter(map(dimension_of, everything)).most_common(1)[0][0]
     labels = labels_of_dimension(dimension, everything)
@@ -83,7 +78,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         raise DataError(f"{_source(given)}: no cascade has {few}; see --min-actions and --dimension")
     if given.limit is not None:
         cascades = stratified(cascades, given.limit, given.seed)
-    training = _training(given, everything, cascades)
+    trained = learnt(cascades, _training(given, everything), dimension, labels, cutting)
     note_labels([action for one in cascades for action in one.actions], dimension, labels)
     prompts = {language: prompts_in(language, given.prompts) for language in {one.language for one in cascades}}
     if given.out is not None and given.resume is None:
@@ -106,7 +101,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         dimension=dimension,
         labels=labels,
         prompts=prompts,
-        cutting=Cutting(given.warm_up, given.per_tick, given.agents, given.min_actions),
+        cutting=cutting,
         texts=given.texts,
         seed=given.seed,
         likelihood=given.text_likelihood,
@@ -115,7 +110,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         given=given,
         out=out,
         cascades=tuple(cascades),
-        training=tuple(training),
+        trained=trained,
         left_out=left_out,
         simulations=simulations,
         settings=settings,
@@ -164,20 +159,11 @@ def _read(given: argparse.Namespace) -> list[Cascade]:
     return cascades
 
 
-def _training(given: argparse.Namespace, everything: Sequence[Cascade], cascades: Sequence[Cascade]) -> list[Cascade]:
-    """What rivals may learn from.
-
-    Raises:
-        DataError: It holds nothing but the events compared.
-    """
+def _training(given: argparse.Namespace, everything: Sequence[Cascade]) -> list[Cascade]:
+    """What rivals may learn from, those of the same event to be left out each time."""
     training = {(one.dataset, one.id): one for file in given.train for one in read_cascades(file)}
     if given.folds:
         training |= {(one.dataset, one.id): one for one in everything}
-    events = {event_of(one) for one in cascades}
-    if training and len(events) == 1 and {event_of(one) for one in training.values()} == events:
-        raise DataError(
-            f"the rivals have nothing to learn from but event {events.pop()!r}; give --train other events"
-        )
     return list(training.values())
 
 
@@ -195,71 +181,22 @@ def simulate(job: Evaluation, kept: Kept) -> None:
             advance(f"{one.name}: {one.cascade}")
 
 
-def score(job: Evaluation, kept: Kept, directory: Directory, start: float) -> Scorecard:
-    """Label texts where that was asked for, score, and write the files."""
-    known = {one.id for one in job.cascades}
-    results = Results(
-        names=tuple(one.name for one in job.simulations),
-        cascades=job.cascades,
-        # In one order, whichever was done first: floating-point sums depend on it.
-        rollouts=tuple(one for key, one in sorted(kept.done.items()) if key.cascade in known),
-        training=job.training,
-        cutting=job.settings.cutting,
-        seed=job.given.seed,
-    )
-    others: list[Card] = []
-    annotation = None
-    if job.annotator is not None:
-        others, annotation = _annotated(job, job.annotator, results)
-    compared = results.dimension(job.settings.dimension, job.settings.labels)
-    assert compared is not None  # `comparable` saw to it
-    directory.write_lines(PER_CASCADE, (row.model_dump(mode="json") for row in compared.rows()))
-    scorecard = Scorecard(
-        **dict(compared.card()),
-        others=tuple(others),
-        annotation=annotation,
-        left_out=tuple(f"{one} {why}" for one, why in job.left_out.items()),
-        settings=_flat(job.config),
-        seconds=time.perf_counter() - start,
-        per_cascade_file=str(directory.path / PER_CASCADE),
-        report=str(directory.path / REPORT),
-    )
-    directory.write("scorecard.json", scorecard.model_dump(mode="json"))
-    with progress("Report"):
-        write_report(directory.partial / REPORT, scorecard, compared.stories())
-    return scorecard
+def learnt(
+    cascades: Sequence[Cascade],
+    training: Sequence[Cascade],
+    dimension: str,
+    labels: Sequence[str],
+    cutting: Cutting,
+) -> Mapping[str, Trained]:
+    """Event -> what its rivals have learnt from the training cascades of other events; nothing without any.
 
-
-def _annotated(job: Evaluation, annotator: Annotator, results: Results) -> tuple[list[Card], Annotation]:
-    """Label real and simulated texts alike: the cards of the dimensions, and how it went."""
-    by_id = {one.id: one for one in job.cascades}
-    simulated = [replace(by_id[one.cascade], actions=one.actions) for one in results.rollouts]
-    with progress("Annotation"):
-        real = list(annotator.annotate_all(job.cascades))
-        labelled = list(annotator.annotate_all(simulated))
-    pairs = sum((gold_pairs(one.actions) for one in real), Counter[Pair]())
-    results = replace(
-        results,
-        cascades=tuple(real),
-        rollouts=tuple(
-            replace(one, actions=said.actions) for one, said in zip(results.rollouts, labelled, strict=True)
-        ),
-        training=tuple(real) if job.given.folds else (),  # no others are labelled
-    )
-    names = [f"{ANNOTATED}{dimension}" for dimension in annotator.dimensions]
-    found = [results.dimension(name, known_labels(name)) for name in names]
-    return [one.card() for one in found if one is not None], annotator.annotation(agreements(pairs))
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, str | int | float | bool | list[str] | None]:
-    """The settings without mappings in them."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": one for name, one in value.items()}
-        else:
-            flat[key] = value
-    return flat
+    Raises:
+        DataError: For an event there is nothing to learn from.
+    """
+    if not training:
+        return {}
+    by_event = folds(cascades, training, among=False)
+    return train_folds(by_event, dimension, labels, warm_up=cutting.warm_up, min_actions=cutting.min_actions)
 
 
 def _ticks(cascade: Cascade, settings: Settings) -> int:

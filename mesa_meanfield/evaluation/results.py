@@ -5,13 +5,13 @@ from __future__ import annotations
 import html
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesa_meanfield.cascades.dimensions import positions_of
 from mesa_meanfield.data import Cascade, Cut, cut
 from mesa_meanfield.evaluation.cases import Case, Guess, case_of, guess_of
 from mesa_meanfield.evaluation.report.page import Example, Story
-from mesa_meanfield.evaluation.rivals import Trained, folds, rivals, train_folds, uniform
+from mesa_meanfield.evaluation.rivals import Trained, rivals, uniform
 from mesa_meanfield.evaluation.rollouts import RollOut
 from mesa_meanfield.evaluation.scorecard import Card, CascadeRow, Spent
 from mesa_meanfield.evaluation.scoring import card, rows
@@ -38,6 +38,12 @@ class Cutting:
         """The cascade, cut."""
         return cut(cascade, self.warm_up, self.per_tick, self.agents)
 
+    def covered(self, cascade: Cascade) -> Cascade:
+        """The cascade with the actions that are played or compared alone."""
+        parts = self.cut(cascade)
+        n = sum(map(len, (*parts.warm_up, *parts.roll_out)))
+        return replace(cascade, actions=cascade.actions[:n])
+
 
 @dataclass(frozen=True)
 class Results:
@@ -48,18 +54,21 @@ class Results:
     cascades: tuple[Cascade, ...]
     """The recorded ones."""
     rollouts: tuple[RollOut, ...]
-    training: tuple[Cascade, ...]
-    """What the rivals learn from, but for each cascade's own event."""
     cutting: Cutting
     seed: int
 
-    def dimension(self, dimension: str, labels: Sequence[str]) -> Compared | None:
-        """One dimension's labels, where any cascade has such after its warm-up; else None."""
+    def dimension(self, dimension: str, labels: Sequence[str], trained: Mapping[str, Trained]) -> Compared | None:
+        """One dimension's labels, where any cascade has such after its warm-up; else None.
+
+        Args:
+            dimension: What the labels are about.
+            labels: All of them.
+            trained: Event -> what its rivals have learnt from others; without it they know nothing.
+        """
         how = self.cutting
         kept, _ = comparable(self.cascades, dimension, min_actions=1, warm_up=how.warm_up, agents=how.agents)
         if not kept:
             return None
-        trained = self._trained(kept, dimension, labels)
         cases = [case_of(one, how.cut(one), dimension, labels) for one in kept]
         guesses: dict[str, list[Guess | None]] = defaultdict(list)
         for case in cases:
@@ -75,18 +84,6 @@ class Results:
         even = uniform(labels)
         priors = tuple(trained[case.event].prior if case.event in trained else even for case in cases)
         return Compared(self, dimension, tuple(cases), dict(guesses), priors)
-
-    def _trained(self, cascades: Sequence[Cascade], dimension: str, labels: Sequence[str]) -> Mapping[str, Trained]:
-        """Event -> what its rivals have learnt; without training data nothing."""
-        if not self.training:
-            return {}
-        return train_folds(
-            folds(cascades, self.training, among=False),
-            dimension,
-            labels,
-            warm_up=self.cutting.warm_up,
-            min_actions=self.cutting.min_actions,
-        )
 
     def spent(self) -> dict[str, Spent]:
         """Simulation -> what its roll-outs cost."""
