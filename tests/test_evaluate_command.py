@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from fake_server import FakeServer
 from worlds import action, cascade
 
 from mesa_meanfield import read_cascades, write_cascades
 from mesa_meanfield.cli import main
-from mesa_meanfield.evaluation.scorecard import CascadeRow, Scorecard
+from mesa_meanfield.evaluation.scorecard import Card, CascadeRow, Scorecard
 
 LABELS = ("support", "deny", "comment", "comment", "query", "comment", "comment", "deny")
 
@@ -217,3 +220,44 @@ def test_training_on_nothing_but_the_events_compared_is_told(capsys, data, tmp_p
     status, _, err = evaluate(capsys, "--backend", "scripted", "--data", one, "--folds", "event")
     assert status == 2
     assert "other events than 'quake': no training cascade has 15 actions" in err
+
+
+def test_the_python_of_the_documentation_runs(data):
+    page = Path(__file__).parents[1] / "docs" / "evaluation.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    write_cascades(data, [one for one in read_cascades(data) if one.event])
+    known: dict[str, object] = {"FILE": data}
+    exec(code, known)
+    scored = known["scored"]
+    assert isinstance(scored, Card)
+    assert [one.name for one in scored.entries][-1] == "mine"
+    assert scored.entries[-1].coverage is not None
+
+
+def test_a_server_that_fails_half_way_loses_nothing(capsys, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MESA_MEANFIELD_API_KEY", "secret-of-mine")
+    asked, refused_from = [0], [math.inf]
+
+    def status(body):
+        asked[0] += 1
+        return 401 if asked[0] > refused_from[0] else None
+
+    with FakeServer(words=("A", "B", "C", "D"), status_of=status) as fake:
+        given = ["--backend", fake.url, "--data", data, "--min-actions", 10, "--no-texts", "--jobs", 2, "--json"]
+        given += ["--summarizers", "none,tally"]
+        _, whole, _ = evaluate(capsys, *given, "--out", tmp_path / "whole")
+        refused_from[0] = 1.6 * asked[0]
+        status_, _, err = evaluate(capsys, *given, "--out", tmp_path / "card")
+        assert status_ == 2
+        assert "401" in err.splitlines()[-1]
+        assert f"go on by: mesa-meanfield evaluate --resume {tmp_path / 'card'}" in err
+        kept = (tmp_path / "card.partial" / "rollouts.jsonl").read_bytes().splitlines()
+        assert 0 < len(kept) < 36
+        refused_from[0] = math.inf
+        status_, said, err = evaluate(capsys, "--resume", tmp_path / "card", "--json")
+        assert status_ == 0, err
+    scores = [Scorecard.model_validate_json(one) for one in (whole, said)]
+    assert scores[0].paired == scores[1].paired
+    everything = b"".join(file.read_bytes() for file in (tmp_path / "card").iterdir())
+    assert b"secret-of-mine" not in everything

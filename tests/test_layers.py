@@ -42,7 +42,7 @@ FLOORS = [
      "evaluation.annotation.agreement", "evaluation.annotation.annotator", "evaluation.annotation.label_cache",
      "evaluation.annotation.label_form"},
     {"models"},
-    {"cli", "cli.__main__", "cli.common", "cli.output", "cli.annotate", "cli.bench", "cli.convert", "cli.evaluate",
+    {"cli", "cli.__main__", "cli.common", "cli.output", "cli.annotate", "cli.tune", "cli.tuning", "cli.bench", "cli.convert", "cli.evaluate",
      "cli.evaluation", "cli.fetch", "cli.run", "cli.scoring", "cli.simulations"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

@@ -30,7 +30,20 @@ from mesa_meanfield.ibtune.tune import tune
 from mesa_meanfield.prompts import Prompts
 
 COLOURS = ("red", "blue")
-FILLERS = ("town", "river", "market", "morning", "people", "talk", "quiet", "again", "bread", "rain", "harbour", "road")
+FILLERS = (
+    "town",
+    "river",
+    "market",
+    "morning",
+    "people",
+    "talk",
+    "quiet",
+    "again",
+    "bread",
+    "rain",
+    "harbour",
+    "road",
+)
 WORDS = ("<pad>", "<end>", "<unk>", *COLOURS, *FILLERS, "so", "far", "now", "act", "[", "]", ":")
 TEMPLATES = {
     "policy_prefix": "so far {{ field }}",
@@ -58,10 +71,11 @@ class Curve:
 
 def tokenizer() -> Any:
     """One token per word."""
-    core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+    core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))  # noqa: S106 - no password
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<end>", pad_token="<pad>", unk_token="<unk>"
+        tokenizer_object=core,
+        **{"eos_token": "<end>", "pad_token": "<pad>", "unk_token": "<unk>"},
     )
 
 
@@ -95,7 +109,16 @@ def towns(prompts: Prompts) -> list[Item]:
             for place, said in enumerate((f"{filler} {own}", f"{own} {filler}", f"{own} {own}", filler)):
                 found.append(_town(f"{filler}-{own}-{place}", filler, own, said, space, prompts))
             # A summary that says nothing, or both, tells nothing.
-            found.append(_town(f"{filler}-{own}-both", filler, own, f"{COLOURS[number % 2]} {other if own == COLOURS[number % 2] else own}", space, prompts))
+            found.append(
+                _town(
+                    f"{filler}-{own}-both",
+                    filler,
+                    own,
+                    f"{COLOURS[number % 2]} {other if own == COLOURS[number % 2] else own}",
+                    space,
+                    prompts,
+                )
+            )
     return found
 
 
@@ -155,7 +178,9 @@ def picture(curves: Sequence[Curve], file: Path) -> None:
             panel.plot(curve.steps, values, color=colour, label=label, lw=2)
         panels[0].plot(curve.steps, curve.wrong, color=colour, lw=1, ls=":")
     for panel, title in zip(
-        panels, ("summaries naming the own colour (dotted: the other)", "distortion (nats)", "rate (nats)"), strict=True
+        panels,
+        ("summaries naming the own colour (dotted: the other)", "distortion (nats)", "rate (nats)"),
+        strict=True,
     ):
         panel.set_title(title, fontsize=9)
         panel.set_xlabel("summarizer's steps")
@@ -180,8 +205,10 @@ def main() -> None:
     picture(curves, given.out)
     for curve in curves:
         first, last = sum(curve.named[:5]) / 5, sum(curve.named[-5:]) / 5
-        print(f"predictive term {'on ' if curve.predictive else 'off'}: {first:.0%} -> {last:.0%} name the bit; "
-              f"distortion {curve.distortion[0]:.3f} -> {curve.distortion[-1]:.3f}, rate {curve.rate[-1]:.2f} nats")
+        print(
+            f"predictive term {'on ' if curve.predictive else 'off'}: {first:.0%} -> {last:.0%} name the bit; "
+            f"distortion {curve.distortion[0]:.3f} -> {curve.distortion[-1]:.3f}, rate {curve.rate[-1]:.2f} nats"
+        )
 
 
 if __name__ == "__main__":
