@@ -33,8 +33,8 @@ FLOORS = [
     {"policy", "rules", "summarizers"},
     {"scheduler", "agents"},
     {"ibtune", "ibtune.batches", "ibtune.calibration", "ibtune.cards", "ibtune.checkpoints", "ibtune.config",
-     "ibtune.items", "ibtune.lora", "ibtune.objectives", "ibtune.packing", "ibtune.plots", "ibtune.sampling",
-     "ibtune.stages", "ibtune.tune",
+     "ibtune.items", "ibtune.loop", "ibtune.lora", "ibtune.objectives", "ibtune.packing", "ibtune.plots",
+     "ibtune.sampling", "ibtune.stages", "ibtune.tune",
      "store", "bench", "evaluation.comparison", "evaluation.likelihood", "evaluation.results", "evaluation.rivals",
      "evaluation.rollouts", "evaluation.selection", "evaluation.report", "evaluation.report.drawing",
      "evaluation.report.figures", "evaluation.report.page", "evaluation.report.plots", "evaluation.report.table",
@@ -42,7 +42,8 @@ FLOORS = [
      "evaluation.annotation.agreement", "evaluation.annotation.annotator", "evaluation.annotation.label_cache",
      "evaluation.annotation.label_form"},
     {"models"},
-    {"cli", "cli.__main__", "cli.common", "cli.output", "cli.annotate", "cli.tune", "cli.tuning", "cli.bench", "cli.convert", "cli.evaluate",
+    {"cli", "cli.__main__", "cli.common", "cli.output", "cli.annotate", "cli.tune",
+     "cli.tuning", "cli.bench", "cli.convert", "cli.evaluate",
      "cli.evaluation", "cli.fetch", "cli.run", "cli.scoring", "cli.simulations"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
@@ -63,7 +64,10 @@ MAY_IMPORT = {
             "shared",
         )
     }
-    | {f"ibtune.{name}" for name in ("checkpoints", "lora", "objectives", "packing", "sampling", "stages", "tune")},
+    | {
+        f"ibtune.{name}"
+        for name in ("checkpoints", "loop", "lora", "objectives", "packing", "sampling", "stages", "tune")
+    },
     "transformers": {f"backends.local.{name}" for name in ("caches", "loading", "rows", "shared")} | {"ibtune.lora"},
 }
 

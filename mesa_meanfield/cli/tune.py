@@ -19,6 +19,7 @@ from mesa_meanfield.directory import Directory, check_free
 from mesa_meanfield.errors import BackendError, DataError
 from mesa_meanfield.ibtune.calibration import Calibration, calibrate, write_calibrations
 from mesa_meanfield.ibtune.cards import card
+from mesa_meanfield.ibtune.config import CHECKPOINT
 from mesa_meanfield.ibtune.items import Item
 from mesa_meanfield.ibtune.plots import draw_curves
 
@@ -71,9 +72,17 @@ def tune(given: argparse.Namespace) -> None:
         directory = Directory(out, resume=True)
     if accelerator.is_main_process and not given.resume:
         directory.write("config.json", asked_for(given) | dict(circumstances()) | {"data_sha256": dict(job.data)})
-    result = _train(given, job, backend, accelerator, directory)
+    try:
+        result = _train(given, job, backend, accelerator, directory)
+    except BaseException:
+        if accelerator.is_main_process:
+            directory.drop_if_empty("curves.jsonl")
+            if directory.partial.exists():
+                note(f"the training did not end; --resume with the same arguments and --out {out} goes on with it")
+        raise
     if not accelerator.is_main_process:
         return
+    (directory.partial / CHECKPOINT).unlink(missing_ok=True)  # the adapters are all that is needed now
     final = directory.finish()
     told = _moved(result, directory.partial, final) | {"run_dir": str(final)}
     if given.json:
@@ -113,6 +122,7 @@ def _train(
             job.settings,
             directory.partial,
             identity=json.dumps([backend.name, dict(job.data)]),
+            base=_on_hub(given.backend),
             resume=given.resume,
             accelerator=accelerator,
             on_step=_teller(advance) if accelerator.is_main_process else None,
@@ -146,6 +156,12 @@ def _train(
     }
     directory.write("result.json", result)
     return result
+
+
+def _on_hub(spec: str) -> str | None:
+    """The name of a model on the hub, None for the embedded one, a folder or a file."""
+    name = spec.removeprefix("hf:")
+    return name if name != spec and not Path(name).expanduser().is_dir() else None
 
 
 def _answering(model: Any, backend: Any, name: str) -> LocalBackend:  # Any: see _train

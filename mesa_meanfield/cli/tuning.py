@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from mesa_meanfield.errors import DataError
 from mesa_meanfield.ibtune.config import STAGES, Bottleneck, Lora, Optimisation, Settings
 from mesa_meanfield.ibtune.items import Item, Recipe, event_of, items_of, language_of, split
 from mesa_meanfield.prompts import Prompts
-from mesa_meanfield.protocols import Backend
+from mesa_meanfield.protocols import Backend, Sampling
+from mesa_meanfield.summarizers import SUMMARY_SAMPLING, LLMSummarizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,9 +145,17 @@ class Job:
     def items(self, cascades: Sequence[Cascade], summarizer: str, backend: Backend) -> list[Item]:
         """The ticks of some cascades, their mean fields by this summarizer."""
         by_language = {
-            language: summarizer_named(summarizer, backend, words) for language, words in self.prompts.items()
+            language: LLMSummarizer(backend, prompts=words, sampling=self._sampling)
+            if summarizer == "llm"
+            else summarizer_named(summarizer, backend, words)
+            for language, words in self.prompts.items()
         }
         return items_of(cascades, self.recipe, by_language, self.prompts) if cascades else []
+
+    @property
+    def _sampling(self) -> Sampling:
+        """Summaries as long as those that are trained."""
+        return replace(SUMMARY_SAMPLING, max_tokens=self.settings.bottleneck.max_tokens)
 
     def told(self, items: Sequence[Item]) -> dict[str, Any]:  # Any: JSON
         """The data as the card says them."""

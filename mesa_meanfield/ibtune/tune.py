@@ -1,0 +1,167 @@
+"""A training, top to bottom: adapters, stages, what is written and what came out (one stage: loop.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+from mesa_meanfield.backends.local import memory
+from mesa_meanfield.errors import BackendError
+from mesa_meanfield.ibtune.checkpoints import rewind_curves
+from mesa_meanfield.ibtune.config import CURVES, Optimisation, Settings
+from mesa_meanfield.ibtune.items import Item
+from mesa_meanfield.ibtune.loop import Figures, Loop, Row
+from mesa_meanfield.ibtune.lora import compute_again_instead_of_keeping, save_adapter, with_adapters
+from mesa_meanfield.ibtune.stages import Trainer
+from mesa_meanfield.seeds import derive
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came out of a training."""
+
+    adapters: dict[str, Path]
+    """Name -> the folder of the adapter."""
+    steps: int
+    curves: Path
+    before: Figures
+    """Of the held-out ticks before the first stage: nll, rate, distortion, kl, in nats."""
+    after: Figures
+    stages: list[dict[str, Any]]
+    """Each stage with its figures before and after."""
+    tokens: dict[str, int]
+    """asked, computed and saved, in training."""
+    seconds: float
+    skipped: int
+    """Prompts that were left out since they are longer than the model's context."""
+    model: Any
+    """The model with its adapters, on its device."""
+
+
+def tune(
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Item],
+    held_out: Sequence[Item],
+    settings: Settings,
+    folder: Path,
+    *,
+    identity: str = "",
+    base: str | None = None,
+    resume: bool = False,
+    accelerator: Accelerator | None = None,
+    on_step: Callable[[Row, int], None] | None = None,
+    listen: Callable[[Item, Sequence[str]], None] | None = None,
+    renewed: Callable[[Any, str], tuple[Sequence[Item], Sequence[Item], Sequence[Item]]] | None = None,
+    kl: Callable[[Mapping[str, Path]], float] | None = None,
+    reported: Sequence[Item] | None = None,
+) -> Tuned:
+    """Train adapters on recorded ticks.
+
+    Args:
+        model: A causal language model of transformers, which gets the adapters; its own weights stay.
+        tokenizer: Its tokenizer.
+        train: The ticks to learn from.
+        held_out: Ticks of other events, for early stopping and the figures before and after; may be empty.
+        settings: All settings.
+        folder: Gets adapters, curves and checkpoints.
+        identity: Names model and data: a checkpoint of another identity is refused.
+        base: The base model's name on the hub, for the adapters; None for one that is not there.
+        resume: Go on from the folder's checkpoint, where there is one.
+        accelerator: Devices, precision, processes and trackers; by default that of `accelerate launch`.
+        on_step: Told every line of the curves and the number of all steps.
+        listen: Told the summaries that are sampled before a tick.
+        renewed: Called before a policy stage that follows the summarizer's: the same ticks with mean fields
+            by the tuned summarizer. Takes the model and its adapter's name.
+        kl: Roll-outs of the held-out cascades under these adapters, from above: their mean KL in nats.
+        reported: The ticks of the figures before and after, where they must decide nothing; by default the
+            held-out ones.
+
+    Raises:
+        DataError: There is nothing to learn from, or nothing that can be resumed.
+        BackendError: The model takes no adapters, or memory does not suffice.
+    """
+    accelerator = accelerator or Accelerator()
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys(settings.stages))
+    trainer = Trainer(with_adapters(model, names, settings.lora, settings.seed), tokenizer, settings)
+    trainer.listen = listen
+    if settings.optimisation.checkpointing:
+        compute_again_instead_of_keeping(model)
+    trainer.model.to(accelerator.device)
+    loop = Loop(trainer, accelerator, settings, folder, _said(settings, identity, train, held_out), on_step)
+    if resume:
+        loop.resume()
+    if accelerator.is_main_process:
+        rewind_curves(folder, loop.position.done)
+    accelerator.wait_for_everyone()
+    for number, stage in enumerate(settings.stages):
+        if number < loop.position.stage:
+            continue
+        if renewed is not None and stage == "policy" and "summarizer" in settings.stages[:number]:
+            train, held_out, reported = renewed(trainer.model, "summarizer")
+        with _one_line_if_out_of_memory(stage, settings.optimisation, accelerator.device):
+            loop.run(number, stage, train, held_out, reported)
+    return _finish(loop, names, kl, base)
+
+
+def _finish(
+    loop: Loop, names: Sequence[str], kl: Callable[[Mapping[str, Path]], float] | None, base: str | None
+) -> Tuned:
+    position, folder = loop.position, loop.folder
+    adapters = {name: folder / "adapters" / name for name in names}
+    for name, place in adapters.items():
+        if loop.accelerator.is_main_process:
+            save_adapter(loop.trainer.model, name, place, base=base)
+    loop.accelerator.wait_for_everyone()
+    measured = None if kl is None else kl(adapters)
+    return Tuned(
+        adapters,
+        position.done,
+        folder / CURVES,
+        {"kl": None, **_merged(position.before[::-1])},
+        {"kl": measured, **_merged(position.after)},
+        [
+            {"stage": stage, "before": before, "after": after}
+            for stage, before, after in zip(loop.settings.stages, position.before, position.after, strict=True)
+        ],
+        {"asked": position.asked, "computed": position.tokens, "saved": position.asked - position.tokens},
+        position.seconds,
+        loop.trainer.batcher.skipped,
+        loop.trainer.model,
+    )
+
+
+def _merged(figures: Sequence[Figures]) -> Figures:
+    """The figures of several stages in one: a later one's stand, where it has any."""
+    found: Figures = {"nll": None, "nll_per_token": None, "rate": None, "distortion": None}
+    for one in figures:
+        found |= {name: value for name, value in one.items() if value is not None}
+    return found
+
+
+def _said(settings: Settings, identity: str, train: Sequence[Item], held_out: Sequence[Item]) -> str:
+    """What must be the same for a training to be resumed."""
+    changeable = {"checkpoint_minutes"}
+    asked = {name: value for name, value in asdict(settings).items() if name not in changeable}
+    ticks = [(item.cascade, item.tick.number, item.field.text) for item in (*train, *held_out)]
+    return str(derive(identity, asked, ticks))
+
+
+@contextmanager
+def _one_line_if_out_of_memory(stage: str, how: Optimisation, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+        ways = [] if how.accumulation >= how.batch else [f"--accumulation {how.batch}"]
+        ways += [] if how.checkpointing else ["--checkpointing"]
+        ways += ["fewer --per-tick actions", "a smaller model"]
+        raise BackendError(f"Stage {stage}: out of memory on {device}; take {', or '.join(ways)}") from error
