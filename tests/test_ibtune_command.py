@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -165,3 +166,34 @@ def test_nothing_is_overwritten(capsys, world, tmp_path):
     status, _, err = tune(capsys, world, tmp_path / "run")
     assert status == 2
     assert "is there already" in err
+
+
+def test_an_adapter_is_loaded_with_its_temperature_by_run_and_evaluate(capsys, world, tmp_path):
+    status, _, err = tune(capsys, world, tmp_path / "run", "--held-out", "e1")
+    assert status == 0, err
+    policy = tmp_path / "run" / "adapters" / "policy"
+    for event in ("e0", "e1", "e2"):
+        shutil.copytree(policy, tmp_path / "folds" / event)
+        (hot,) = json.loads((policy / "calibration.json").read_text())
+        temperature = {"e0": 1.0, "e1": 1.0, "e2": 1e6}[event]
+        hot = [{**hot, "temperature": temperature}]
+        (tmp_path / "folds" / event / "calibration.json").write_text(json.dumps(hot))
+    common = ["--data", world / "data.jsonl", "--backend", f"hf:{world / 'model'}", "--prompts", world / "words"]
+    common += ["--no-texts", "--json"]
+    evaluated = ["--summarizers", "tally", "--adapter", tmp_path / "folds" / "{event}", "--min-actions", "5"]
+    status = main(["evaluate", *map(str, [*common, *evaluated, "--out", tmp_path / "card"])])
+    _, err = capsys.readouterr()
+    assert status == 0, err
+    spread = {}
+    for line in (tmp_path / "card" / "rollouts.jsonl").read_text().splitlines():
+        rolled = json.loads(line)
+        shares = rolled["actions"][0]["trace"]["distribution"].values()
+        spread[rolled["cascade"]] = max(shares) - min(shares)
+    assert spread["c2"] < 1e-4 < min(spread["c0"], spread["c1"])  # c2 is of event e2
+    status = main(
+        ["run", *map(str, [*common, "--id", "c2", "--summarizer", "tally", "--adapter", tmp_path / "folds" / "e2"])]
+        + ["--out", str(tmp_path / "single")]
+    )
+    stdout, err = capsys.readouterr()
+    assert status == 0, err
+    assert list(json.loads(stdout)["simulated"].values()) == pytest.approx([0.25] * 4, abs=1e-4)

@@ -36,6 +36,7 @@ from mesa_meanfield.evaluation.comparison import Comparison, compare, real_count
 from mesa_meanfield.evaluation.report.plots import trend
 from mesa_meanfield.evaluation.rivals import Trained
 from mesa_meanfield.evaluation.rivals import train as train_rivals
+from mesa_meanfield.ibtune.calibration import calibrated, read_calibrations
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.protocols import Backend
 from mesa_meanfield.store import RunDirectory
@@ -138,6 +139,8 @@ def _prepare(given: argparse.Namespace) -> _Job:
         if is_server(given.backend):
             probe(backend)
     space = space_of(dimension, labels, prompts.language, texts=given.texts)
+    if adapter is not None:
+        space = calibrated(space, read_calibrations(Path(adapter)))
     model = CascadeModel(
         cascade,
         policy=LLMPolicy(backend, space, prompts=prompts, on_failure="skip"),

@@ -18,6 +18,7 @@ from mesa_meanfield.errors import BackendError
 from mesa_meanfield.evaluation.likelihood import LikelihoodPolicy
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rollouts import Job, RollOut
+from mesa_meanfield.ibtune.calibration import Calibration, calibrated, read_calibrations
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.prompts import Prompts
 from mesa_meanfield.protocols import Backend
@@ -73,6 +74,7 @@ class Models:
         events = list(events)
         self._shared: dict[str, BatchingBackend] = {}
         self._adapters: dict[tuple[str, str], str] = {}  # spec and folder -> the adapter's name in the model
+        self._calibrations: dict[str, list[Calibration]] = {"none": []}  # of the adapters' folders
         bases: dict[str, Backend] = {}
         for one in simulations:
             if one.backend not in bases:
@@ -80,6 +82,7 @@ class Models:
             for folder in {_of_event(one.adapter, event) for event in events} - {"none"}:
                 if (one.backend, folder) not in self._adapters:
                     self._adapters[one.backend, folder] = _load(bases[one.backend], folder, len(self._adapters))
+                    self._calibrations[folder] = read_calibrations(Path(folder))
 
     def shared(self, simulation: Simulation) -> BatchingBackend:
         """The model that all threads share."""
@@ -90,6 +93,10 @@ class Models:
         shared = self.shared(simulation)
         name = self._adapters.get((simulation.backend, _of_event(simulation.adapter, event)))
         return shared if name is None else AdaptedBackend(shared, name)
+
+    def calibrations(self, simulation: Simulation, event: str) -> list[Calibration]:
+        """The temperatures that were fitted for its adapter."""
+        return self._calibrations[_of_event(simulation.adapter, event)]
 
     def bare(self, spec: str, batch: int | None) -> Backend:
         """A model without adapter, for other work than roll-outs; loaded where it is not there yet."""
@@ -153,7 +160,8 @@ def simulator(
         prompts = settings.prompts[cascade.language]
         with models.shared(simulation).replica():
             backend = models.backend(simulation, event_of(cascade))
-            policy = LLMPolicy(backend, settings.space(cascade.language), prompts=prompts, on_failure="skip")
+            space = calibrated(settings.space(cascade.language), models.calibrations(simulation, event_of(cascade)))
+            policy = LLMPolicy(backend, space, prompts=prompts, on_failure="skip")
             reader = None
             if settings.likelihood and job.replica == 0:
                 reader = LikelihoodPolicy(policy, {action.id: action for action in cascade.actions})

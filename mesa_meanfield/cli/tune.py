@@ -54,7 +54,7 @@ def tune(given: argparse.Namespace) -> None:
         check_free(out)
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise BackendError(f"tune needs {', '.join(missing)}: pip install 'mesa-meanfield[local]'")
-    from accelerate import Accelerator  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    from accelerate import Accelerator
 
     with progress("Backend"):
         backend: Any = load_backend(given.backend)  # Any: a LocalBackend, whose module needs torch

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped, import-not-found, unused-ignore]
+from accelerate import Accelerator
 
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.ibtune.checkpoints import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped, import-not-found, unused-ignore]
+from accelerate import Accelerator
 
 from mesa_meanfield.backends.local import memory
 from mesa_meanfield.errors import BackendError

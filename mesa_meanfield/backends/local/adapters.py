@@ -104,7 +104,7 @@ def put_on(model: Any, name: str, folder: Path) -> Any:
     else:
         model = peft.PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     with safetensors.safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        needed = set(peft.get_peft_model_state_dict(model, adapter_name=name))
+        needed = set(peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
         check_complete(f"adapter {folder}", needed - set(file.keys()))
     return model.eval()
 
