@@ -190,10 +190,8 @@ def test_an_adapter_is_loaded_with_its_temperature_by_run_and_evaluate(capsys, w
         shares = rolled["actions"][0]["trace"]["distribution"].values()
         spread[rolled["cascade"]] = max(shares) - min(shares)
     assert spread["c2"] < 1e-4 < min(spread["c0"], spread["c1"])  # c2 is of event e2
-    status = main(
-        ["run", *map(str, [*common, "--id", "c2", "--summarizer", "tally", "--adapter", tmp_path / "folds" / "e2"])]
-        + ["--out", str(tmp_path / "single")]
-    )
+    single = ["--id", "c2", "--summarizer", "tally", "--adapter", tmp_path / "folds" / "e2"]
+    status = main(["run", *map(str, [*common, *single, "--out", tmp_path / "single"])])
     stdout, err = capsys.readouterr()
     assert status == 0, err
     assert list(json.loads(stdout)["simulated"].values()) == pytest.approx([0.25] * 4, abs=1e-4)

@@ -21,6 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "mesa_meanfield_shared"
 """The name under which transformers knows this attention; outside `attending` it is plain SDPA."""
+_NOTHING = -80.0  # exp of it is lost beside the 1 of the largest score, in any of torch's floats
 _MOST_SCORES = 1 << 26
 """Attention scores at once; beyond that the rows go one part after the other."""
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window")
@@ -155,7 +156,8 @@ def _both(
     common = query.transpose(0, 1).reshape(groups, -1, query.shape[-1]) @ shared[0][0].transpose(-1, -2)
     own, common = own.float(), common.float().view(groups, rows, -1, shared[0].shape[-2])
     top = torch.maximum(own.amax(-1, keepdim=True), common.amax(-1, keepdim=True).transpose(0, 1))
-    own = own.sub_(top).exp_()
+    # What is masked is cut off where it adds nothing: exp is twenty times slower where it underflows (docs/LOG.md).
+    own = own.sub_(top).clamp_(min=_NOTHING).exp_()
     common = common.sub_(top.transpose(0, 1)).exp_()
     total = own.sum(-1, keepdim=True) + common.sum(-1, keepdim=True).transpose(0, 1)  # (B, K, H/K T, 1)
     seen = common.to(value.dtype).view(groups, -1, common.shape[-1]) @ shared[1][0]  # (K, B H/K T, D)
