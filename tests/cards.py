@@ -53,7 +53,7 @@ def entry(name: str = "llm", kl: float | None = 0.2, *, width: float | None = 0.
         "forecast": Forecast(
             error_by_horizon=(0.1, 0.15, None), direction=Hits(hits=3, of=4), turning_points=Hits(hits=0, of=0)
         ),
-        "coverage": Coverage(nominal=0.6, covered=11, of=24) if simulation else None,
+        "coverage": Coverage(nominal=0.6, expected=0.7, covered=11, of=24) if simulation else None,
         "failures": 0,
         "spent": spent() if simulation else None,
         "by_domain": (Domain(domain="news", cascades=4, kl=kl, kl_ci=ends),),

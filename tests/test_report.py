@@ -265,9 +265,9 @@ def test_forecasts_and_bands_are_told(tmp_path):
         direction=Hits(hits=3, of=4, false_alarms=1),
         turning_points=Hits(hits=0, of=0, false_alarms=2),
     )
-    one = entry("llm", forecast=seen, coverage=Coverage(nominal=0.6, covered=6, of=24))
+    one = entry("llm", forecast=seen, coverage=Coverage(nominal=0.6, expected=0.7, covered=6, of=24))
     rows = written(tmp_path, scorecard(one, rival())).rows
-    assert ["llm", "3 of 4 (75%)1 false alarm", "0 of 02 false alarms", "25%6 of 24", "at least 60%"] in rows
+    assert ["llm", "3 of 4 (75%)1 false alarm", "0 of 02 false alarms", "25%6 of 24", "70%"] in rows
     assert ["prior", "3 of 4 (75%)", "–", "–", "–"] in rows
 
 

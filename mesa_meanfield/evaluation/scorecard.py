@@ -49,7 +49,7 @@ class Coverage(_Frozen):
     nominal: float
     """The share that a band of so many replicas would cover at least if simulated and real were the same process;
     tied shares make it cover more."""
-    expected: float | None = None
+    expected: float
     """The share that it would cover in that case with the ties at hand: compare what was covered with this."""
     covered: int
     of: int

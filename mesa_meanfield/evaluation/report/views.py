@@ -176,6 +176,4 @@ def _coverage(entry: Entry) -> tuple[Cell, Cell]:
     if band is None or not band.of:
         why = "a rival has no replicas" if entry.kind == "rival" else "a single replica has no band"
         return Cell(DASH, why), Cell(DASH, why)
-    return Cell(f"{band.covered / band.of:.0%}", detail=f"{band.covered} of {band.of}"), Cell(
-        f"at least {band.nominal:.0%}"
-    )
+    return Cell(f"{band.covered / band.of:.0%}", detail=f"{band.covered} of {band.of}"), Cell(f"{band.expected:.0%}")
