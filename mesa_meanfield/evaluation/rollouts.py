@@ -138,7 +138,7 @@ def roll_out(
             waiting = {pool.submit(work, job) for job in jobs}
             while waiting:
                 done, waiting = wait(waiting, timeout=_GLANCE, return_when=FIRST_COMPLETED)
-                for one in done:
+                for one in sorted(done, key=lambda one: one.exception() is not None):  # nothing done is lost
                     yield one.result()
                 report("ticks", ended.value, ticks)
         finally:
