@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from letters import case, drawn, rule, steady
+from worlds import action
 
+from mesa_meanfield.evaluation.cases import guess_of
 from mesa_meanfield.evaluation.intervals import mean_interval, paired
 from mesa_meanfield.evaluation.metrics import noise_floor
 from mesa_meanfield.evaluation.scorecard import Scorecard, Spent
@@ -285,3 +287,13 @@ def test_the_documented_schema_is_that_of_the_scorecard():
     assert json.loads(file.read_text()) == Scorecard.model_json_schema(), (
         "docs/scorecard.schema.json is not up to date: write json.dumps(Scorecard.model_json_schema(), indent=1)"
     )
+
+
+def test_a_text_that_bears_no_label_is_no_failure():
+    written = [
+        action("a1", "deny", simulated=True),
+        action("a2", None, simulated=True),
+        action("a3", None, failure="x"),
+    ]
+    guess = guess_of("sim", [written], "stance", ("deny", "support"))
+    assert (guess.failures, guess.without) == (1, 1)

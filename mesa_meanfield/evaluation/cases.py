@@ -55,9 +55,16 @@ class Guess:
     rows: Rows
     """The probability of each label, shape (R, n, K) for R replicas; NaN where a decision failed."""
     sampled: Indices
-    """The labels that were drawn, shape (R, n); `UNLABELLED` where a decision failed. Shape (0, n) for a rival."""
+    """The labels that were drawn, shape (R, n); `UNLABELLED` where there is none. Shape (0, n) for a rival."""
     exact: bool = True
     """Whether the rows are the exact distributions; False where they only repeat what was drawn."""
+    without: int = 0
+    """How many decisions did not fail and yet have no such label, as a bare repost has no text to be labelled."""
+
+    @property
+    def failures(self) -> int:
+        """How many decisions failed."""
+        return int((self.sampled == UNLABELLED).sum()) - self.without
 
     @property
     def simulated(self) -> bool:
@@ -113,7 +120,8 @@ def guess_of(name: str, replicas: Sequence[Sequence[Action]], dimension: str, la
                 exact = True
             else:
                 rows[r, i] = np.arange(len(labels)) == sampled[r, i]
-    return Guess(name, rows, sampled, exact)
+    failed = sum(one.trace is not None and one.trace.failure is not None for actions in replicas for one in actions)
+    return Guess(name, rows, sampled, exact, int((sampled == UNLABELLED).sum()) - failed)
 
 
 def pairs(cases: Sequence[Case], guesses: Sequence[Guess | None]) -> Iterator[tuple[Case, Guess]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesa_meanfield.data import normalise
-from mesa_meanfield.evaluation.cases import UNLABELLED, Case, Guess
+from mesa_meanfield.evaluation.cases import Case, Guess
 from mesa_meanfield.evaluation.curves import coverage, dtw
 from mesa_meanfield.evaluation.decisions import decided, surprisals
 from mesa_meanfield.evaluation.forecasts import forecast
@@ -155,7 +155,7 @@ class _Scored:
             kind="simulation" if _simulated(guesses) else "rival",
             guesses=[guess if one else None for guess, one in zip(guesses, found, strict=True)],
             figures=found,
-            failures=sum(int((guess.sampled == UNLABELLED).sum()) for guess in given),
+            failures=sum(guess.failures for guess in given),
         )
 
     def values(self, figure: str) -> dict[int, float]:
