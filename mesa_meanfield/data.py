@@ -300,6 +300,11 @@ class Cascade:
             seen.add(action.id)
 
 
+def event_of(cascade: Cascade) -> str:
+    """What splits and folds go by: the cascade's event, else its own id."""
+    return cascade.event or cascade.id
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """A cascade cut into ticks by order, not by time."""

@@ -12,7 +12,6 @@ from mesa_meanfield.evaluation.metrics import (
     guessed_shares,
     js,
     kl,
-    mean_shares,
     noise_floor,
     smoothed,
     total_variation,
@@ -107,17 +106,6 @@ def test_smoothing_adds_half_a_count_to_each_label():
     assert smoothed({"a": 3, "b": 0}) == {"a": 3.5 / 4, "b": 0.5 / 4}
     assert smoothed({"a": 1, "b": 0}, add=1) == {"a": 2 / 3, "b": 1 / 3}
     assert smoothed({"a": 0, "b": 0}) == {"a": 0.5, "b": 0.5}
-
-
-def test_mean_shares_is_the_plain_mean_in_the_order_of_the_labels():
-    found = mean_shares([{"b": 0.9, "a": 0.1}, {"a": 0.5, "b": 0.5}, {"a": 0.0, "b": 1.0}], ("a", "b"))
-    assert list(found) == ["a", "b"]
-    assert found == pytest.approx({"a": 0.2, "b": 0.8})
-
-
-def test_the_mean_of_nothing_is_an_error():
-    with pytest.raises(ValueError, match="no distribution"):
-        mean_shares(iter([]), ("a", "b"))
 
 
 def test_a_guess_shares_are_the_mean_of_its_rows_over_slots_and_replicas():

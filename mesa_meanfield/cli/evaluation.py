@@ -23,8 +23,8 @@ from mesa_meanfield.cli.common import (
     sha256,
 )
 from mesa_meanfield.cli.output import note, progress
-from mesa_meanfield.cli.simulations import Models, Settings, Simulation, event_of, simulations_of, simulator
-from mesa_meanfield.data import Cascade
+from mesa_meanfield.cli.simulations import Models, Settings, Simulation, simulations_of, simulator
+from mesa_meanfield.data import Cascade, event_of
 from mesa_meanfield.directory import Directory, check_free
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.annotation.annotator import Annotator

@@ -13,7 +13,7 @@ from mesa_meanfield.backends.batching import BatchingBackend
 from mesa_meanfield.backends.load import is_server, load_backend
 from mesa_meanfield.cascades.dimensions import space_of
 from mesa_meanfield.cli.common import probe, summarizer_named
-from mesa_meanfield.data import Action, Cascade
+from mesa_meanfield.data import Action, event_of
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.evaluation.likelihood import LikelihoodPolicy
 from mesa_meanfield.evaluation.results import Cutting
@@ -192,11 +192,6 @@ def simulator(
         )
 
     return simulate
-
-
-def event_of(cascade: Cascade) -> str:
-    """What splits go by: the event, else the cascade itself."""
-    return cascade.event or cascade.id
 
 
 def _simulated(model: CascadeModel) -> tuple[Action, ...]:

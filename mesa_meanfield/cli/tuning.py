@@ -13,10 +13,10 @@ from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cli.common import SUMMARIZERS, prompts_in, read_data, seed, sha256, summarizer_named
 from mesa_meanfield.cli.output import note
-from mesa_meanfield.data import Cascade
+from mesa_meanfield.data import Cascade, event_of
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.ibtune.config import STAGES, Bottleneck, Lora, Optimisation, Settings
-from mesa_meanfield.ibtune.items import Item, Recipe, event_of, items_of, language_of, split
+from mesa_meanfield.ibtune.items import Item, Recipe, items_of, language_of, split
 from mesa_meanfield.prompts import Prompts
 from mesa_meanfield.protocols import Backend, Sampling
 from mesa_meanfield.summarizers import SUMMARY_SAMPLING, LLMSummarizer

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mesa_meanfield.cascades.dimensions import label_of
-from mesa_meanfield.data import Action, Cascade, Cut
+from mesa_meanfield.data import Action, Cascade, Cut, event_of
 
 Indices = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.float64]
@@ -85,7 +85,7 @@ def case_of(cascade: Cascade, cut: Cut, dimension: str, labels: Sequence[str]) -
     """A recorded cascade as metrics see it."""
     return Case(
         cascade=cascade.id,
-        event=cascade.event or cascade.id,
+        event=event_of(cascade),
         domain=cascade.domain,
         language=cascade.language,
         dimension=dimension,

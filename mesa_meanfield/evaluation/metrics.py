@@ -6,7 +6,7 @@ Shares are mappings label -> share; both sides have the same labels. Divergences
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,18 +67,6 @@ def wasserstein(real: Shares, simulated: Shares, positions: Mapping[str, float] 
 def smoothed(counts: Mapping[str, float], add: float = 0.5) -> dict[str, float]:
     """Shares of something that has counts only, with half a count added to each label."""
     return normalise({label: count + add for label, count in counts.items()})
-
-
-def mean_shares(distributions: Iterable[Shares], labels: Sequence[str]) -> dict[str, float]:
-    """The mean of exact distributions: what a simulation says the shares are, without sampling noise.
-
-    Raises:
-        ValueError: There is no distribution.
-    """
-    rows = np.array([[distribution[label] for label in labels] for distribution in distributions])
-    if not len(rows):
-        raise ValueError("There is no distribution to take the mean of")
-    return dict(zip(labels, rows.mean(axis=0).tolist(), strict=True))
 
 
 def guessed_shares(guess: Guess, labels: Sequence[str]) -> dict[str, float] | None:

@@ -90,7 +90,7 @@ class Results:
         found = {name: Usage() for name in self.names}
         for one in self.rollouts:
             found[one.name] += one.usage
-        return {name: spent_of(usage) for name, usage in found.items()}
+        return {name: Spent.of(usage) for name, usage in found.items()}
 
     def nll_token(self) -> dict[str, float | None]:
         """Simulation -> -log P per token of the recorded texts, where it was asked for."""
@@ -143,17 +143,6 @@ class Compared:
             topic = html.unescape(by_id[case.cascade].topic.text)
             stories.append(Story(topic, case, guesses, examples, fields))
         return stories
-
-
-def spent_of(usage: Usage) -> Spent:
-    """What was spent, as the scorecard says it."""
-    return Spent(
-        calls=usage.calls,
-        tokens_asked=usage.tokens_asked,
-        tokens_computed=usage.tokens_computed,
-        retries=usage.retries,
-        seconds=usage.seconds,
-    )
 
 
 def _examples(cascade: Cascade, name: str, made: RollOut) -> list[Example]:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from mesa_meanfield.cascades.dimensions import counts_of
-from mesa_meanfield.data import Cascade, cut, normalise
+from mesa_meanfield.data import Cascade, cut, event_of, normalise
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.cases import Case, Guess, Rows, case_of
 from mesa_meanfield.evaluation.dynamics import SIR, DeGroot, Dynamics, fitted, stacked
@@ -212,9 +212,9 @@ def folds(
     every = {(one.dataset, one.id): one for one in (*extra_training, *(cascades if among else ()))}
     held: dict[str, set[str]] = {}
     for one in cascades:
-        held.setdefault(_event(one), set()).add(one.id)
+        held.setdefault(event_of(one), set()).add(one.id)
     return {
-        event: tuple(one for one in every.values() if _event(one) != event and one.id not in ids)
+        event: tuple(one for one in every.values() if event_of(one) != event and one.id not in ids)
         for event, ids in held.items()
     }
 
@@ -243,7 +243,3 @@ def train_folds(
                 raise DataError(f"other events than {event!r}: {error}") from None
         found[event] = known[key]
     return found
-
-
-def _event(cascade: Cascade) -> str:
-    return cascade.event or cascade.id

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from mesa_meanfield.protocols import Usage
+
 Interval = tuple[float | None, float | None]
 """The lower and the upper end of a 95 % bootstrap interval over cascades; null where there are too few."""
 
@@ -87,6 +89,11 @@ class Spent(_Frozen):
     retries: int
     seconds: float
     """Time inside the model; parallel roll-outs share a batch's time in proportion to their requests."""
+
+    @classmethod
+    def of(cls, usage: Usage) -> Spent:
+        """What was used, as the scorecard says it."""
+        return cls(**{name: getattr(usage, name) for name in cls.model_fields})
 
 
 class Entry(_Frozen):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from mesa_meanfield.actions import labels_of
 from mesa_meanfield.cascades.dimensions import label_of, space_of
 from mesa_meanfield.cascades.personas import persona
-from mesa_meanfield.data import Action, Cascade, Decision, MeanField, State, Tick, cut
+from mesa_meanfield.data import Action, Cascade, Decision, MeanField, State, Tick, cut, event_of
 from mesa_meanfield.errors import BackendUnavailable, DataError, ReplyError
 from mesa_meanfield.progress import report
 from mesa_meanfield.prompts import LANGUAGES, Prompts
@@ -118,11 +118,6 @@ def items_of(
 def language_of(cascade: Cascade) -> str:
     """The language of a cascade's prompts."""
     return cascade.language if cascade.language in LANGUAGES else "en"
-
-
-def event_of(cascade: Cascade) -> str:
-    """What splits go by, so that no event is on both sides: the cascade's event, else its own id."""
-    return cascade.event or cascade.id
 
 
 def split(cascades: Iterable[Cascade], held_out: Collection[str]) -> tuple[list[Cascade], list[Cascade]]:

@@ -105,19 +105,12 @@ class Annotator:
 
     def annotation(self, agreement: Iterable[Agreement] = ()) -> Annotation:
         """What was done so far, for a scorecard."""
-        spent = self.usage
         return Annotation(
             model=self.backend.name,
             texts=self.texts,
             failures=len(self.failed),
             agreement=tuple(agreement),
-            spent=Spent(
-                calls=spent.calls,
-                tokens_asked=spent.tokens_asked,
-                tokens_computed=spent.tokens_computed,
-                retries=spent.retries,
-                seconds=spent.seconds,
-            ),
+            spent=Spent.of(self.usage),
         )
 
     # --- Questions ----------------------------------------------------------------------------------
