@@ -31,6 +31,16 @@ class Source(NamedTuple):
     field: str
 
 
+class Notice(NamedTuple):
+    """A public statement that stands in a prompt beside the mean field."""
+
+    source: str
+    """Who says it."""
+    text: str
+    channel: str = "official"
+    """``official``, or ``media`` for a report."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What one agent sees before it decides."""
@@ -42,6 +52,8 @@ class State:
     """The group whose mean field the agent sees beside the global one."""
     sources: frozenset[Source] = field(default=frozenset(), compare=False)
     """What of the record it was made from, where a `LeakGuard` looks on. Twins see the same, whatever it is."""
+    notices: tuple[Notice, ...] = ()
+    """The public statements that reach the agent, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,8 @@ class Decision:
     prompt_hash: str | None = None
     recorded: bool = False
     """Whether it was played from data (warm-up) instead of being decided now."""
+    injected: bool = False
+    """Whether an account outside the population did it: an intervention, and no agent of the model."""
 
     @property
     def empty(self) -> bool:
@@ -76,6 +90,8 @@ class Tick:
     number: int
     states: tuple[State, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    interventions: tuple[str, ...] = ()
+    """What changed anything in this tick, each as its repr."""
 
     def __post_init__(self) -> None:
         if len(self.states) != len(self.decisions):
@@ -83,8 +99,9 @@ class Tick:
 
     @property
     def recorded(self) -> bool:
-        """Whether all of it was played from data (warm-up)."""
-        return bool(self.decisions) and all(decision.recorded for decision in self.decisions)
+        """Whether all that its agents did was played from data (warm-up)."""
+        played = [decision.recorded for decision in self.decisions if not decision.injected]
+        return bool(played) and all(played)
 
     @property
     def valid(self) -> list[tuple[State, Decision]]:

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mesa_meanfield.actions import Choice
-from mesa_meanfield.data import MeanField
+from mesa_meanfield.data import MeanField, Notice
 from mesa_meanfield.prompts import Prompts, prompt_hash
 from mesa_meanfield.protocols import ActionSpace, Turn
 
 
 @dataclass(eq=False, slots=True)
 class Prompt:
-    """One question; twins, whose action space, group and state are equal, have it in common."""
+    """One question; twins, whose action space, group, notices and state are equal, have it in common."""
 
     space: ActionSpace
     state: str
@@ -56,17 +56,19 @@ def draft(
     instructions: str,
 ) -> list[Draft]:
     """One empty draft per turn, in order, with its prompt; equal prompts are made once."""
-    crowds: dict[tuple[ActionSpace, str | None], tuple[str, Callable[[str], str], dict[str, Prompt]]] = {}
+    crowds: dict[
+        tuple[ActionSpace, str | None, tuple[Notice, ...]], tuple[str, Callable[[str], str], dict[str, Prompt]]
+    ] = {}
     drafts = []
     for turn in turns:
-        space, group, state = turn.actions or usual, turn.state.group, turn.state.text
-        crowd = crowds.get((space, group))
+        space, group, state, notices = turn.actions or usual, turn.state.group, turn.state.text, turn.state.notices
+        crowd = crowds.get((space, group, notices))
         if crowd is None:
             group_field = None if group is None else groups.get(group)
             prefix = prompts.policy_prefix(
-                space, field, topic=topic, group_field=group_field, instructions=instructions
+                space, field, topic=topic, group_field=group_field, instructions=instructions, notices=notices
             )
-            crowd = crowds[space, group] = prefix, prompts.policy_suffixes(space), {}
+            crowd = crowds[space, group, notices] = prefix, prompts.policy_suffixes(space), {}
         prefix, suffix_of, known = crowd
         prompt = known.get(state)
         if prompt is None:

@@ -16,7 +16,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
-from mesa_meanfield.data import MeanField
+from mesa_meanfield.data import MeanField, Notice
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.forms import json_form
 from mesa_meanfield.protocols import ActionSpace
@@ -25,7 +25,7 @@ _SHIPPED = Path(__file__).parent / "templates"
 LANGUAGES = tuple(sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir()))
 """The languages whose templates are shipped."""
 TEMPLATES = {
-    "policy_prefix": {"instructions", "topic", "field", "group_field", "choice", "form", "keys"},
+    "policy_prefix": {"instructions", "topic", "field", "group_field", "notices", "choice", "form", "keys"},
     "policy_suffix": {"state", "choice", "text", "chosen", "form", "keys"},
     "summary_prefix": {"topic"},
     "summary_suffix": {"before", "shares", "latest", "lines", "shown", "total"},
@@ -72,6 +72,8 @@ class Prompts:
             file = self._template(name).filename or name
             parsed = self._environment.parse(Path(file).read_text(encoding="utf-8"))
             used = meta.find_undeclared_variables(parsed)
+            if name == "policy_prefix":
+                self._notices_are_shown = "notices" in used
             if name == "policy_suffix":
                 self._state_is_only_shown = _is_only_shown("state", parsed)
             if name == "policy_suffix" and "state" not in used:
@@ -89,14 +91,25 @@ class Prompts:
         topic: str,
         group_field: MeanField | None = None,
         instructions: str = "",
+        notices: Sequence[Notice] = (),
     ) -> str:
-        """What every agent of a tick (and group) is told."""
+        """What every agent of a tick (and group) is told, with the public statements that reach it.
+
+        Raises:
+            DataError: There are statements, and a template of one's own does not show them.
+        """
+        if notices and not self._notices_are_shown:
+            raise DataError(
+                f"{self._template('policy_prefix').filename}: does not show the statement by {notices[0].source}; "
+                "write {% for notice in notices %}{{ notice.source }}: {{ notice.text }}{% endfor %} somewhere"
+            )
         return self._render(
             "policy_prefix",
             instructions=instructions,
             topic=topic,
             field=field.text,
             group_field=group_field.text if group_field else "",
+            notices=notices,
             choice=space.choice,
             **_form_of(space),
         )

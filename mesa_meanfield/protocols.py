@@ -5,7 +5,8 @@ Nothing here does anything. To change behaviour, write a class with the same met
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -117,6 +118,40 @@ class Turn:
     """The agent itself, for rules; language models see the state only."""
     tick_seed: int = 0
     """The tick's own seed, the same whoever is asked: for what agents share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one tick is about to ask, before anybody is asked; interventions turn it into another.
+
+    It holds no results: those come from what is asked.
+    """
+
+    tick: int
+    turns: tuple[Turn, ...]
+    """Who is about to decide, in the order of acting; who is left out neither acts nor is heard."""
+    field: MeanField
+    """The mean field that is shown in this tick; the next one is made from the crowd's own, whatever is shown."""
+    groups: Mapping[str, MeanField]
+    """Group -> the mean field that is shown to it."""
+    topic: str
+    seed: int
+    """The same in every tick of a run, and in every run with its entropy: what chooses agents derives from it."""
+    population: tuple[object, ...] = ()
+    """Every agent that takes part in the model, active in this tick or not."""
+    labels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Dimension -> the labels that can be decided, where they are known."""
+    posts: tuple[tuple[State, Decision], ...] = ()
+    """What accounts outside the population say in this tick, each with the account as its state's key. They are
+    heard as the agents are: in the tick that is summarized, and in the shares. Where `decide` is called several
+    times in a tick, those of its last call count."""
+    scripts: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
+    """Agent key -> who decides for it in this tick instead of its policy."""
+
+
+Intervention = Callable[[Scene], Scene]
+"""Changes what is asked; where it does nothing it returns the scene as it is. It is asked anew in every tick (and
+in every `decide` of one, also after an error), so it remembers nothing."""
 
 
 # --- What each side offers -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One tick, top to bottom: observe, one backend batch, act, summarize.
+"""One tick, top to bottom: observe, intervene, one backend batch, act, summarize.
 
 Activation is simultaneous: everyone sees the same mean field, then everyone acts. Mesa's
 ``shuffle_do`` is sequential.
@@ -20,8 +20,18 @@ from mesa_meanfield.actions import labels_of
 from mesa_meanfield.activation import Activation, agent_key, everyone, takes_part, who
 from mesa_meanfield.data import Decision, MeanField, Source, State, Tick
 from mesa_meanfield.errors import BackendUnavailable, Cancelled, MeanFieldError, ReentryError, ReplyError
+from mesa_meanfield.interventions import intervene
 from mesa_meanfield.progress import watching
-from mesa_meanfield.protocols import ActionSpace, Policy, Recorder, Summarizer, Turn, Usage
+from mesa_meanfield.protocols import (
+    ActionSpace,
+    Intervention,
+    Policy,
+    Recorder,
+    Scene,
+    Summarizer,
+    Turn,
+    Usage,
+)
 from mesa_meanfield.provenance import LeakGuard
 from mesa_meanfield.seeds import derive, entropy_of
 
@@ -51,6 +61,7 @@ class MeanFieldScheduler:
         recorder: Gets every tick with its mean field.
         guard: Where the crowd goes on from a record: notes what each prompt was made from, and refuses what
             must not be known.
+        interventions: Change what each tick asks, in their order; see `mesa_meanfield.interventions`.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class MeanFieldScheduler:
         group: Callable[[Agent], str] | None = None,
         recorder: Recorder | None = None,
         guard: LeakGuard | None = None,
+        interventions: Sequence[Intervention] = (),
     ) -> None:
         self.policy = policy
         self.summarizer = summarizer
@@ -74,6 +86,8 @@ class MeanFieldScheduler:
         self.group = group
         self.recorder = recorder
         self.guard = guard
+        self.interventions = list(interventions)
+        """What changes the ticks to come; may be set at any time between two of them."""
         self.field = MeanField()
         """The mean field that agents see now."""
         self.fields: dict[str, MeanField] = {}
@@ -103,6 +117,8 @@ class MeanFieldScheduler:
         self._spaces: dict[ActionSpace, None] = {}  # the action spaces in use, in the order of their first use
         self._occurrences: dict[str, int] = {}  # key -> how often it has decided in the tick under way
         self._acted: Counter[str] = Counter()  # who had acted in the tick under way when an error came
+        self._scene: Scene | None = None  # what was asked last in the tick under way
+        self._active: dict[str, None] = {}  # the interventions that changed anything in it
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._cancelled = threading.Event()
@@ -185,18 +201,23 @@ class MeanFieldScheduler:
         try:
             late = self._act()  # those whom an error in act() kept from acting
             self._acted.update(state.agent for state, _ in late)
-            participants = [a for a in agents if takes_part(a) and not self._has_acted(a)]
+            given = [a for a in agents if takes_part(a)]
+            participants = [a for a in given if not self._has_acted(a)]
             members = self._model.agents
             here = {id(agent) for agent in participants if agent in members}  # others cannot be removed from it
             seed = derive(self._entropy, self.name, self.tick, "activation")
             active = self.activation(participants, tick=self.tick, seed=seed)
             turns, occurrences = self._observe(active, here)
-            decisions = self._ask(turns, self.policy if override is None else override)
+            policies = self.policy if override is None else override
+            scene = self._intervene(turns, policies, given)
+            decisions = self._ask(scene, policies)
             self._occurrences = occurrences
-            self._decided.extend((t, d, id(t.agent) in here) for t, d in zip(turns, decisions, strict=True))
+            self._decided.extend((t, d, id(t.agent) in here) for t, d in zip(scene.turns, decisions, strict=True))
             return [decision for _, decision in (*late, *self._act())]
         except BaseException:  # the model's step will be made again from its start
             self._acted = Counter(state.agent for state, _ in self._done)
+            if not (self._done or self._decided):  # all will be asked again, maybe with other interventions
+                self._scene, self._active = None, {}
             raise
 
     def _has_acted(self, agent: Agent) -> bool:
@@ -244,20 +265,35 @@ class MeanFieldScheduler:
             turns.append(Turn(State(key, seen, group, sources), seed, own, agent, common))
         return turns, occurrences
 
-    def _ask(self, turns: Sequence[Turn], policies: Policies) -> list[Decision | None]:
-        guard = self.guard
-        if guard is not None:
-            self.field = guard.before_asking(self.tick, self.field, self.fields)
+    def _intervene(self, turns: Sequence[Turn], policies: Policies, given: Iterable[Agent]) -> Scene:
+        """What is about to be asked, after all interventions; noted for the tick's end."""
+        if self.guard is not None:
+            self.field = self.guard.before_asking(self.tick, self.field, self.fields)
+        seed = derive(self._entropy, self.name, "interventions")
+        scene = Scene(self.tick, tuple(turns), self.field, self.fields, self.topic, seed)
+        if self.interventions:
+            everyone_there = {id(a): a for a in (*self._model.agents, *given) if takes_part(a)}
+            own = [turn.actions for turn in turns]
+            usual = [p.actions for p in (policies.values() if isinstance(policies, Mapping) else [policies])]
+            spaces = dict.fromkeys(space for space in (*self._spaces, *usual, *own) if space is not None)
+            scene = replace(scene, population=tuple(everyone_there.values()), labels=labels_of(spaces))
+            scene, active = intervene(self.interventions, scene, self.guard)
+            self._active.update(dict.fromkeys(active))
+        self._scene = scene
+        return scene
+
+    def _ask(self, scene: Scene, policies: Policies) -> list[Decision | None]:
+        guard, turns = self.guard, scene.turns
         by_policy: dict[int, tuple[Policy, list[int]]] = {}
         for index, turn in enumerate(turns):
-            policy = _policy_of(turn.agent, policies)
+            policy = scene.scripts.get(turn.state.agent) or _policy_of(turn.agent, policies)
             by_policy.setdefault(id(policy), (policy, []))[1].append(index)
         decisions: list[Decision | None] = [None] * len(turns)
         for policy, indices in by_policy.values():
             noting = nullcontext() if guard is None else guard.deciding(type(policy).__name__, self.tick)
             with self._metered(policy), watching(self._watch), noting:
                 part = [turns[i] for i in indices]
-                decided = policy.decide(part, self.field, topic=self.topic, groups=self.fields)
+                decided = policy.decide(part, scene.field, topic=scene.topic, groups=scene.groups)
             if len(decided) != len(part):
                 raise ValueError(f"{type(policy).__name__} gave {len(decided)} decisions for {len(part)} turns")
             for index, one in zip(indices, decided, strict=True):
@@ -289,7 +325,10 @@ class MeanFieldScheduler:
 
     def _update(self) -> Tick:
         self._check_cancelled()
-        tick = Tick(self.tick, tuple(s for s, _ in self._done), tuple(d for _, d in self._done))
+        if self._scene is None and self.interventions:  # nobody was to decide, and accounts outside still post
+            self._intervene((), self.policy, ())
+        done = (*self._done, *(self._scene.posts if self._scene else ()))
+        tick = Tick(self.tick, tuple(s for s, _ in done), tuple(d for _, d in done), tuple(self._active))
         field, fields = self.field, dict(self.fields)
         if tick.states:  # nobody active: no call, the field stays as it is
             for group, part in tick.groups.items():
@@ -300,6 +339,7 @@ class MeanFieldScheduler:
         self.field, self.fields, self.last = field, fields, tick
         self.tick += 1
         self._done, self._due, self._occurrences, self._acted = [], False, {}, Counter()
+        self._scene, self._active = None, {}
         return tick
 
     def _summarize(self, field: MeanField, tick: Tick, group: str | None) -> MeanField:

@@ -51,7 +51,7 @@ def test_the_true_temperature_is_found_again(true, seed):
 def test_rows_that_are_not_known_count_nowhere():
     rows = np.array([[0.0, -1.0]] * 4 + [[np.nan, np.nan]])
     assert fit_temperature(rows, [0, 0, 0, 1, 1]) == fit_temperature(rows[:4], [0, 0, 0, 1])
-    with pytest.raises(DataError, match="no held-out decision"):
+    with pytest.raises(DataError, match="no recorded decision"):
         fit_temperature(rows[4:], [0])
 
 

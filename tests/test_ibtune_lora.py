@@ -8,17 +8,19 @@ import pytest
 
 pytest.importorskip("torch")
 
+import numpy as np
 import peft
 import torch
 import transformers
 from ibtune_worlds import model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import KINDS, one_thread, tokenizer
 
+from mesa_meanfield.backends.load import load_backend
 from mesa_meanfield.backends.local.backend import LocalBackend
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.ibtune.config import Lora
-from mesa_meanfield.ibtune.lora import put_back, save_adapter, target_modules, weights_of, with_adapters
+from mesa_meanfield.ibtune.lora import put_back, save_adapter, shrink, target_modules, weights_of, with_adapters
 from mesa_meanfield.protocols import Request
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("_single")]
@@ -32,12 +34,11 @@ def _single():
         yield
 
 
-def shaken(model, name, seed=0):
-    """Give an adapter weights that change what the model says."""
+def shaken(model, name, seed=0, part="", scale=0.3):
+    """Give an adapter, or a part of it, weights that change what the model says."""
     generator = torch.Generator().manual_seed(seed)
-    put_back(
-        model, name, {k: torch.randn(w.shape, generator=generator) * 0.3 for k, w in weights_of(model, name).items()}
-    )
+    weights = {k: w for k, w in weights_of(model, name).items() if part in k}
+    put_back(model, name, {k: torch.randn(w.shape, generator=generator) * scale for k, w in weights.items()})
     return model
 
 
@@ -133,7 +134,63 @@ def test_saving_again_replaces_the_folder(tmp_path):
     assert not (folder / "old").exists()
     saved = load_file(folder / "adapter_model.safetensors")
     for key, weight in weights_of(trained, "policy").items():
-        assert torch.equal(saved[key], weight)
+        assert torch.equal(saved[key].float(), weight)
     assert [one.name for one in tmp_path.iterdir()] == ["policy"]
     again = save_adapter(trained, "policy", tmp_path / "named", base="some/model")
     assert json.loads((again / "adapter_config.json").read_text())["base_model_name_or_path"] == "some/model"
+
+
+def test_an_adapter_is_saved_in_16_bits_and_the_model_goes_on_with_what_was_saved(tmp_path):
+    trained = shaken(with_adapters(model(), ["policy", "summarizer"], Lora(rank=2), 0), "policy")
+    before, other = weights_of(trained, "policy"), weights_of(trained, "summarizer")
+    file = save_adapter(trained, "policy", tmp_path / "policy") / "adapter_model.safetensors"
+    assert (tmp_path / "policy" / "README.md").stat().st_mode == file.stat().st_mode  # readable to others
+    saved, after = load_file(file), weights_of(trained, "policy")
+    assert saved.keys() == before.keys() == after.keys()
+    for key, weight in before.items():
+        assert (saved[key].dtype, after[key].dtype) == (torch.float16, torch.float32)
+        assert torch.equal(saved[key].float(), after[key])
+        assert torch.allclose(after[key], weight, rtol=2**-11, atol=0)  # half a step of fp16
+    assert any(not torch.equal(after[key], weight) for key, weight in before.items())
+    assert all(torch.equal(weight, other[key]) for key, weight in weights_of(trained, "summarizer").items())
+    loaded = LocalBackend(model(), tokenizer("llama"), name="tiny").adapted(tmp_path / "policy")
+    trained.set_adapter("policy")
+    here = LocalBackend(trained.eval(), tokenizer("llama"), name="tiny")
+    assert loaded.score(CROWD, WORDS) == pytest.approx(here.score(CROWD, WORDS), abs=1e-5)
+
+
+def test_weights_that_16_bits_cannot_hold_stay_as_they_are(tmp_path):
+    weights = {"small": torch.tensor([0.1]), "large": torch.tensor([0.1, 1e6])}
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    for _ in range(2):  # a second time changes nothing
+        shrunk = shrink(tmp_path)
+        assert torch.equal(shrunk["large"], weights["large"])
+        assert torch.equal(shrunk["small"], weights["small"].half())
+        saved = load_file(tmp_path / "adapter_model.safetensors")
+        assert all(torch.equal(saved[name], weight) for name, weight in shrunk.items())
+    assert [file.name for file in tmp_path.iterdir()] == ["adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_adapter_is_computed_in_32_bits_on_models_of_any(dtype, tmp_path):
+    trained = shaken(with_adapters(model(), ["policy"], Lora(rank=2), 0), "policy")
+    save_adapter(trained, "policy", tmp_path / "policy")
+    base = LocalBackend(model().to(dtype), tokenizer("llama"), name="tiny")
+    adapted = base.adapted(tmp_path / "policy")
+    kept = {name: weight for name, weight in base.model.named_parameters() if "lora_" in name}
+    assert {weight.dtype for weight in kept.values()} == {torch.float32}
+    assert np.isfinite(adapted.score(CROWD, WORDS)).all()
+
+
+@pytest.mark.model
+def test_16_bits_hardly_move_the_labels_of_the_embedded_model(embedded_model, tmp_path):
+    def scores(backend):
+        return backend.score(CROWD[:2], ("A", "B", "C", "D"))
+
+    base = load_backend("embedded", device="cpu")
+    plain, own = scores(base), load_backend("embedded", device="cpu")
+    trained = shaken(with_adapters(own.model, ["policy"], Lora(), 0), "policy", part="lora_B", scale=0.05)
+    whole = scores(LocalBackend(trained.eval(), base.tokenizer, name="32 bits"))
+    halved = scores(base.adapted(save_adapter(trained, "policy", tmp_path / "policy")))
+    assert abs(whole - plain).max() > 0.1
+    assert abs(halved - whole).max() < 1e-2

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    {"data", "errors", "forms", "machine", "seeds", "progress"},
+    {"data", "errors", "forms", "machine", "plain", "seeds", "progress"},
     {"protocols", "directory", "guarded"},
     {"actions", "activation", "audit", "prompts", "provenance", "schema"},
-    {"drafts", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas",
+    {"drafts", "choosers", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas",
      "cascades.annotations", "cascades.known", "cascades.ced", "cascades.conversion", "cascades.masking",
      "cascades.records", "cascades.tables", "cascades.threads", "cascades.tweets", "cascades.weibo"},
     {"evaluation", "evaluation.metrics", "evaluation.cases", "evaluation.scorecard", "evaluation.curves",
@@ -24,31 +24,37 @@ FLOORS = [
     {"backends", "backends.batching", "backends.merging",
      "backends.scripted", "backends.drawn", "backends.load",
      "backends.server", "backends.asking", "backends.questions", "backends.answers", "backends.http",
-     "backends.adapted", "backends.local", "backends.local.adapters", "backends.local.backend",
+     "backends.adapted", "backends.asked", "backends.calls", "backends.coding", "backends.database",
+     "backends.log", "backends.units", "backends.local", "backends.local.adapters", "backends.local.backend",
      "backends.local.batches", "backends.local.caches", "backends.local.decode", "backends.local.embedded",
      "backends.local.grammar", "backends.local.likelihood", "backends.local.loading", "backends.local.memory",
      "backends.local.peaks", "backends.local.prefill", "backends.local.rendering", "backends.local.rows",
      "backends.local.sampling", "backends.local.shared",
      "backends.local.trie"},
     {"policy", "rules", "summarizers"},
+    {"interventions"},
     {"scheduler", "agents"},
     {"ibtune", "ibtune.batches", "ibtune.calibration", "ibtune.cards", "ibtune.checkpoints", "ibtune.config",
-     "ibtune.items", "ibtune.loop", "ibtune.lora", "ibtune.objectives", "ibtune.packing", "ibtune.plots",
-     "ibtune.sampling", "ibtune.stages", "ibtune.tune",
+     "ibtune.items", "ibtune.looks", "ibtune.loop", "ibtune.lora", "ibtune.objectives", "ibtune.packing",
+     "ibtune.plots", "ibtune.processes", "ibtune.sampling", "ibtune.shipped", "ibtune.stages", "ibtune.tune",
      "store", "bench", "evaluation.comparison", "evaluation.likelihood", "evaluation.results", "evaluation.rivals",
      "evaluation.rollouts", "evaluation.selection", "evaluation.report", "evaluation.report.drawing",
      "evaluation.report.figures", "evaluation.report.page", "evaluation.report.plots", "evaluation.report.table",
      "evaluation.report.verdict", "evaluation.report.views", "evaluation.annotation",
      "evaluation.annotation.agreement", "evaluation.annotation.annotator", "evaluation.annotation.label_cache",
      "evaluation.annotation.label_form"},
+    {"experiments", "experiments.bands", "experiments.comparison", "experiments.conformal",
+     "experiments.counterfactual",
+     "experiments.estimates", "experiments.objectives", "experiments.pairing", "experiments.planning",
+     "experiments.racing", "experiments.replicas", "experiments.runs", "experiments.taps"},
     {"models"},
-    {"cli", "cli.__main__", "cli.common", "cli.output", "cli.annotate", "cli.tune",
-     "cli.tuning", "cli.bench", "cli.convert", "cli.evaluate",
-     "cli.evaluation", "cli.fetch", "cli.run", "cli.scoring", "cli.simulations"},
+    {"cli", "cli.__main__", "cli.adapters", "cli.common", "cli.output", "cli.annotate", "cli.training",
+     "cli.tune", "cli.tuning", "cli.bench", "cli.calibrate", "cli.calibration", "cli.convert", "cli.evaluate",
+     "cli.evaluation", "cli.fetch", "cli.quick", "cli.run", "cli.scoring", "cli.simulations"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 MAY_IMPORT = {
-    "mesa": {"scheduler", "agents", "bench", "models"},
+    "mesa": {"scheduler", "agents", "bench", "experiments.replicas", "experiments.taps", "models"},
     "torch": {
         f"backends.local.{name}"
         for name in (
@@ -66,7 +72,18 @@ MAY_IMPORT = {
     }
     | {
         f"ibtune.{name}"
-        for name in ("checkpoints", "loop", "lora", "objectives", "packing", "sampling", "stages", "tune")
+        for name in (
+            "checkpoints",
+            "looks",
+            "loop",
+            "lora",
+            "objectives",
+            "packing",
+            "processes",
+            "sampling",
+            "stages",
+            "tune",
+        )
     },
     "transformers": {f"backends.local.{name}" for name in ("caches", "loading", "rows", "shared")} | {"ibtune.lora"},
 }

@@ -3,27 +3,32 @@
 In every invented town the crowd is either all for "red" or all for "blue" in one tick, and does the same
 in the next. A tiny random model that knows 24 words writes summaries of two of them. With the predictive
 term the share of sampled summaries that name the town's colour rises; with that term switched off, and
-nothing else, it does not.
+nothing else, it does not. Every seed has a random model of its own.
 
-    python benchmarks/fidelity/toy.py [--out toy.png] [--steps 60]
+    python benchmarks/fidelity/toy.py [--out toy.png] [--steps 60] [--seeds 8]    # about five minutes on one core
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mesa_meanfield.actions import Choice
 from mesa_meanfield.data import Decision, MeanField, State, Tick
+from mesa_meanfield.evaluation.report import drawing
+from mesa_meanfield.evaluation.report.drawing import GREY, legend_below, percent, plain_style, tidy
 from mesa_meanfield.ibtune.config import Bottleneck, Lora, Optimisation, Settings
 from mesa_meanfield.ibtune.items import Item
 from mesa_meanfield.ibtune.tune import tune
@@ -51,6 +56,13 @@ TEMPLATES = {
     "summary_prefix": "{{ topic }}",
     "summary_suffix": "{% for line in lines %}{{ line }} {% endfor %} so far :",
 }
+PANELS = (
+    ("summaries that name the town's colour", "named"),
+    ("distortion D (nats)", "distortion"),
+    ("rate R (nats)", "rate"),
+)
+DRAWN = drawing.COLOURS[:2]
+"""With the predictive term, and without."""
 AGENTS = 3
 TOKENS = 2
 
@@ -164,51 +176,71 @@ def run(folder: Path, *, predictive: bool, steps: int = 60, seed: int = 0) -> Cu
             curve.distortion.append(float(row["distortion"]))
             seen.clear()
 
-    tune(model(), tokenizer(), items, [], settings, folder / "out", on_step=note, listen=listen)
+    tune(model(7 + seed), tokenizer(), items, [], settings, folder / "out", on_step=note, listen=listen)
     return curve
 
 
 def picture(curves: Sequence[Curve], file: Path) -> None:
-    """Draw what the summaries name, and their rate and distortion."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    panels = figure.subplots(1, 3)
-    for curve, colour in zip(curves, ("#0072B2", "#D55E00"), strict=True):
-        label = "D + R / beta" if curve.predictive else "without D"
-        for panel, values in zip(panels, (curve.named, curve.distortion, curve.rate), strict=True):
-            panel.plot(curve.steps, values, color=colour, label=label, lw=2)
-        panels[0].plot(curve.steps, curve.wrong, color=colour, lw=1, ls=":")
-    for panel, title in zip(
-        panels,
-        ("summaries naming the own colour (dotted: the other)", "distortion (nats)", "rate (nats)"),
-        strict=True,
-    ):
-        panel.set_title(title, fontsize=9)
-        panel.set_xlabel("summarizer's steps")
-        panel.grid(axis="y", color="0.9")
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylim(0, 1)
-    panels[0].legend(frameon=False)
-    figure.savefig(file, dpi=120)
+    """Draw what the summaries name, and their distortion and rate: the mean over seeds in the range of all seeds."""
+    arms = [[curve for curve in curves if curve.predictive is on] for on in (True, False)]
+    seeds = max(map(len, arms))
+    with plain_style():
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        panels = figure.subplots(1, 3)
+        for (title, name), panel in zip(PANELS, panels, strict=True):
+            for arm, colour in zip(arms, DRAWN, strict=True):
+                steps = arm[0].steps
+                rows = np.array([_smooth(getattr(curve, name)) for curve in arm])  # (seeds, steps)
+                panel.fill_between(steps, rows.min(axis=0), rows.max(axis=0), color=colour, alpha=0.18, lw=0)
+                panel.plot(steps, rows.mean(axis=0), color=colour, lw=2.2)
+                if name == "named":
+                    wrong = np.mean([_smooth(curve.wrong) for curve in arm], axis=0)
+                    panel.plot(steps, wrong, color=colour, lw=1.4, ls=":")
+            panel.set_title(title, fontsize=11)
+            panel.set_xlabel("step of the summarizer's training", fontsize=10)
+            panel.margins(x=0.01)
+            tidy(panel)
+        panels[0].set_ylim(-0.02, 1.02)
+        panels[0].yaxis.set_major_formatter(percent)
+        panels[1].axhline(math.log(2), color=GREY, lw=1, ls="--")
+        panels[1].annotate("ln 2: knows nothing", (0.98, math.log(2)), (0, -4), ("axes fraction", "data"),
+                           "offset points", ha="right", va="top", fontsize=9, color="0.35")  # fmt: skip
+        for panel in panels[1:]:
+            panel.set_ylim(bottom=0)
+        with_term, without = (Line2D([], [], color=colour, lw=2.2) for colour in DRAWN)
+        dotted = Line2D([], [], color="0.35", lw=1.4, ls=":")
+        names = ("with the predictive term", "without it", "the other colour, not the own")
+        legend_below(figure, (with_term, without, dotted), names)
+        runs = f"mean and range of {seeds} random models" if seeds > 1 else "one random model"
+        figure.suptitle(f"What sampled summaries of two words hold ({runs})", fontsize=12, x=0.01, ha="left")
+        figure.savefig(file, dpi=150, metadata={"Software": None})
+
+
+def _smooth(values: Sequence[float], width: int = 5) -> list[float]:
+    """The running mean of so many steps: each step samples 64 summaries."""
+    return [float(np.mean(values[max(0, end - width) : end])) for end in range(1, len(values) + 1)]
 
 
 def main() -> None:
-    """Both trainings and their picture."""
+    """All trainings and their picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("toy.png"))
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=8, help="how many models are trained in both ways (default 8)")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        curves = [
-            run(Path(folder) / str(on), predictive=on, steps=given.steps, seed=given.seed) for on in (True, False)
-        ]
+    curves = []
+    for seed in range(given.seeds):
+        for on in (True, False):
+            with tempfile.TemporaryDirectory() as folder:
+                curve = run(Path(folder), predictive=on, steps=given.steps, seed=seed)
+            curves.append(curve)
+            first, last = sum(curve.named[:5]) / 5, sum(curve.named[-5:]) / 5
+            print(
+                f"seed {seed}, predictive term {'on ' if on else 'off'}: {first:.0%} -> {last:.0%} name the bit; "
+                f"distortion {curve.distortion[0]:.3f} -> {curve.distortion[-1]:.3f}, rate {curve.rate[-1]:.2f} nats",
+                flush=True,
+            )
     picture(curves, given.out)
-    for curve in curves:
-        first, last = sum(curve.named[:5]) / 5, sum(curve.named[-5:]) / 5
-        print(
-            f"predictive term {'on ' if curve.predictive else 'off'}: {first:.0%} -> {last:.0%} name the bit; "
-            f"distortion {curve.distortion[0]:.3f} -> {curve.distortion[-1]:.3f}, rate {curve.rate[-1]:.2f} nats"
-        )
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ import hashlib
 import importlib.metadata
 import itertools
 import platform
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import mesa_meanfield
 import mesa_meanfield_models.cascade
 from mesa_meanfield import __version__
 from mesa_meanfield.cascades.dimensions import known_labels, label_of
@@ -19,6 +22,7 @@ from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cli.output import note
 from mesa_meanfield.data import Action, Cascade
 from mesa_meanfield.errors import BackendError
+from mesa_meanfield.ibtune.items import language_of
 from mesa_meanfield.prompts import LANGUAGES, Prompts
 from mesa_meanfield.protocols import Backend, Request, Sampling, Summarizer
 from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
@@ -49,6 +53,24 @@ def prompts_in(language: str, folder: Path | None) -> Prompts:
     if known != language:
         note(f"there are no prompts in language {language!r}; taking those in {known!r}")
     return Prompts(known, folder)
+
+
+def read_files(files: Sequence[Path] | None) -> tuple[list[Cascade], dict[str, str]]:
+    """The cascades of several files, each once, or the shipped ones; and the files with their hashes."""
+    if not files:
+        return read_data(None)[0], {SHIPPED.name: sha256(SHIPPED)}
+    found = {(cascade.dataset, cascade.id): cascade for file in files for cascade in read_cascades(file)}
+    names = Counter(file.name for file in files)
+    return list(found.values()), {file.name if names[file.name] == 1 else str(file): sha256(file) for file in files}
+
+
+def prompts_of(cascades: Iterable[Cascade], folder: Path | None) -> dict[str, Prompts]:
+    """The prompts of some cascades, by language."""
+    found: dict[str, Prompts] = {}
+    for cascade in cascades:
+        if (language := language_of(cascade)) not in found:
+            found[language] = prompts_in(cascade.language, folder)
+    return found
 
 
 def note_labels(actions: Sequence[Action], dimension: str, labels: Sequence[str]) -> None:
@@ -99,14 +121,27 @@ def asked_for(given: argparse.Namespace, *without: str) -> dict[str, Any]:  # An
 
 
 def circumstances() -> Mapping[str, Any]:  # Any: JSON
-    """When and with which versions something is done."""
-    packages = ("mesa", "numpy", "torch", "transformers", "peft")
+    """When and with which versions something is done; the git revision is null where there is no checkout."""
+    packages = ("mesa", "numpy", "torch", "transformers", "peft", "accelerate")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "mesa_meanfield": __version__,
+        "revision": _revision(Path(mesa_meanfield.__file__).parents[1]),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages if _installed(name)},
     }
+
+
+def _revision(root: Path) -> str | None:
+    """The commit of a git checkout, with ``-dirty`` behind it where tracked files differ; None where it is none."""
+    if not (root / ".git").exists():  # a package installed somewhere inside another repository is no checkout of it
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603 - our own
+    except (OSError, subprocess.SubprocessError):  # no git, or a checkout that it refuses
+        return None
+    return done.stdout.strip() or None
 
 
 def sha256(file: Path) -> str:

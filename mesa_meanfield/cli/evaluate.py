@@ -44,7 +44,13 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
         help=f"who writes the mean field, separated by commas (default {','.join(_ALL)})")  # fmt: skip
     add("--backend", metavar="SPEC", action="append", default=[], help=f"a model, repeatable: {SPECS}")
     add("--adapter", metavar="PATH", action="append", default=[],
-        help="a peft adapter, repeatable; none for the bare model; {event} in it stands for the event")  # fmt: skip
+        help="the policy's adapter, repeatable; {event} in it: the event; shipped; none (default)")  # fmt: skip
+    add("--summarizer-adapter", metavar="PATH", default="none",
+        help="the one for summaries by a model, likewise (default none)")  # fmt: skip
+    add("--calibration", metavar="PATH",
+        help="a calibration.json or its folder, {event} as above; none for no temperature "
+        "(default: the one beside the policy's adapter)")  # fmt: skip
+    add("--summary-tokens", metavar="N", type=int, help="of a summary by a model, at most (default 120)")
     add("--persona", metavar="NAMES", type=_names(PERSONAS), default=["graded"],
         help="what agents know of themselves: graded, none, or both (default graded)")  # fmt: skip
     add("--warm-up", metavar="SHARE", type=float, default=0.3, help="share of the actions played (default 0.3)")

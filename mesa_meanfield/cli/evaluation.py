@@ -12,6 +12,7 @@ from typing import Any
 
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
 from mesa_meanfield.cascades.jsonl import read_cascades
+from mesa_meanfield.cli.adapters import NONE
 from mesa_meanfield.cli.common import (
     SHIPPED,
     asked_for,
@@ -84,7 +85,14 @@ def prepare(given: argparse.Namespace) -> Evaluation:
     if given.out is not None and given.resume is None:
         check_free(given.out)
     out = given.resume or given.out or new_directory(f"evaluate-{given.seed}")
-    simulations = tuple(simulations_of(given.summarizers, given.backend, given.adapter, given.persona))
+    simulations = simulations_of(
+        given.summarizers,
+        given.backend,
+        given.adapter,
+        given.persona,
+        summarizer_adapter=given.summarizer_adapter,
+        calibration=given.calibration,
+    )
     with progress("Backend"):
         models = Models(simulations, {event_of(one) for one in cascades}, batch=given.batch)
         annotator = _annotator(given, out, models)
@@ -105,6 +113,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         texts=given.texts,
         seed=given.seed,
         likelihood=given.text_likelihood,
+        summary_tokens=given.summary_tokens,
     )
     return Evaluation(
         given=given,
@@ -112,7 +121,7 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         cascades=tuple(cascades),
         trained=trained,
         left_out=left_out,
-        simulations=simulations,
+        simulations=tuple(simulations),
         settings=settings,
         models=models,
         annotator=annotator,
@@ -130,12 +139,14 @@ def _annotator(given: argparse.Namespace, out: Path, models: Models) -> Annotato
 
 
 def _check(given: argparse.Namespace) -> None:
-    for name in ("replicas", "jobs", "min_actions", "limit"):
+    for name in ("replicas", "jobs", "min_actions", "limit", "summary_tokens"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise DataError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if not given.texts and (given.text_likelihood or given.annotator):
         raise DataError("--no-texts leaves no texts for --text-likelihood or --annotator; drop one of them")
+    if given.summarizer_adapter != NONE and "llm" not in given.summarizers:
+        raise DataError("--summarizer-adapter writes summaries for llm alone, which is not among --summarizers")
 
 
 def _source(given: argparse.Namespace) -> str:

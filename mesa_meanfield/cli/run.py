@@ -14,6 +14,7 @@ from mesa_meanfield.backends.load import SPECS, is_server, load_backend
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cascades.personas import PERSONAS
+from mesa_meanfield.cli.adapters import Chosen, add_arguments, choose
 from mesa_meanfield.cli.common import (
     SHIPPED,
     SUMMARIZERS,
@@ -36,7 +37,6 @@ from mesa_meanfield.evaluation.comparison import Comparison, compare, real_count
 from mesa_meanfield.evaluation.report.plots import trend
 from mesa_meanfield.evaluation.rivals import Trained
 from mesa_meanfield.evaluation.rivals import train as train_rivals
-from mesa_meanfield.ibtune.calibration import calibrated, read_calibrations
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.protocols import Backend
 from mesa_meanfield.store import RunDirectory
@@ -60,7 +60,7 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
     add("--batch", metavar="N", type=int, help="requests per batch; changes no result (default: what is fast)")
     add("--summarizer", choices=SUMMARIZERS, default="llm", help="who writes the mean field (default llm)")
     add("--backend", metavar="SPEC", default="embedded", help=f"the model: {SPECS}")
-    add("--adapter", metavar="PATH", default="none", help="a peft adapter for a local model (default none)")
+    add_arguments(parser)
     add(
         "--dimension", metavar="D", help="which labels of the data file to compare (default: its own, else behaviour)"
     )
@@ -107,6 +107,8 @@ class _Job:
     dimension: str
     labels: tuple[str, ...]
     backend: Backend
+    """What decides."""
+    chosen: Chosen
     model: CascadeModel
 
     @property
@@ -133,18 +135,16 @@ def _prepare(given: argparse.Namespace) -> _Job:
     prompts = prompts_in(cascade.language, given.prompts)
     if given.out is not None:
         check_free(given.out)
+    chosen = choose(given, space_of(dimension, labels, prompts.language, texts=given.texts))
     with progress("Backend"):
-        adapter = None if given.adapter == "none" else given.adapter
-        backend = load_backend(given.backend, batch=given.batch, adapter=adapter)
+        base = load_backend(given.backend, batch=given.batch)
+        decides, writes = chosen.backends(base)
         if is_server(given.backend):
-            probe(backend)
-    space = space_of(dimension, labels, prompts.language, texts=given.texts)
-    if adapter is not None:
-        space = calibrated(space, read_calibrations(Path(adapter)))
+            probe(base)
     model = CascadeModel(
         cascade,
-        policy=LLMPolicy(backend, space, prompts=prompts, on_failure="skip"),
-        summarizer=summarizer_named(given.summarizer, backend, prompts),
+        policy=LLMPolicy(decides, chosen.space, prompts=prompts, on_failure="skip"),
+        summarizer=summarizer_named(given.summarizer, writes, prompts),
         dimension=dimension,
         warm_up=given.warm_up,
         per_tick=given.per_tick,
@@ -152,7 +152,7 @@ def _prepare(given: argparse.Namespace) -> _Job:
         persona=given.persona,
         rng=given.seed,
     )
-    return _Job(cascade, source, trained, dimension, labels, backend, model)
+    return _Job(cascade, source, trained, dimension, labels, decides, chosen, model)
 
 
 def _simulate(job: _Job, directory: RunDirectory) -> None:
@@ -196,6 +196,7 @@ def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> 
         "rivals": {entry.name: entry.kl for entry in comparison.rivals},
         "ticks": len(job.model.cut.roll_out),
         "agents": len(simulated) - job.played,
+        "adapters": job.chosen.told,
         "failures": comparison.failures,
         "summary_failures": usage.failures - comparison.failures,
         "usage": {
@@ -234,6 +235,7 @@ def _config(given: argparse.Namespace, job: _Job) -> Mapping[str, Any]:
         "data_sha256": sha256(given.data or SHIPPED),
         "id": job.cascade.id,
         "model": job.backend.name,
+        "adapters": job.chosen.told,
         "dimension": job.dimension,
         "labels": list(job.labels),
         **circumstances(),
@@ -255,6 +257,8 @@ def _print(job: _Job, comparison: Comparison, result: Mapping[str, Any]) -> None
     print_lines(f"{cascade.id} ({cascade.domain}, {cascade.language}): {topic}")
     title = f"Shares of {result['dimension']} after {job.played} played actions ({result['agents']} simulated)"
     print_table(title, ["", *comparison.labels, "KL (nats)", "JS distance"], rows)
+    if told := str(job.chosen):
+        print_lines(f"Adapters: {told}")
     usage = result["usage"]
     print_lines(
         f"{result['agents']} decisions in {result['ticks']} ticks, {result['failures']} failed, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.annotation.agreement import Pair, agreements, gold_pairs
 from mesa_meanfield.evaluation.annotation.annotator import Annotator
 from mesa_meanfield.evaluation.report.page import write_report
-from mesa_meanfield.evaluation.results import Results
+from mesa_meanfield.evaluation.results import Compared, Results
 from mesa_meanfield.evaluation.rollouts import Kept
 from mesa_meanfield.evaluation.scorecard import Annotation, Card, Scorecard
 
@@ -42,14 +42,46 @@ def score(job: Evaluation, kept: Kept, directory: Directory, start: float) -> Sc
         others, annotation = _annotated(job, job.annotator, results)
     compared = results.dimension(job.settings.dimension, job.settings.labels, job.trained)
     assert compared is not None  # `comparable` saw to it
+    return publish(
+        compared,
+        directory,
+        others=others,
+        annotation=annotation,
+        left_out=job.left_out,
+        config=job.config,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def publish(
+    compared: Compared,
+    directory: Directory,
+    *,
+    others: Sequence[Card] = (),
+    annotation: Annotation | None = None,
+    left_out: Mapping[str, str],
+    config: Mapping[str, Any],  # Any: JSON
+    seconds: float,
+) -> Scorecard:
+    """Score one dimension and write the scorecard, the figures of every cascade and the report.
+
+    Args:
+        compared: The main dimension.
+        directory: Where the files go.
+        others: What other dimensions came to.
+        annotation: How they were labelled.
+        left_out: Cascade -> why it was not compared.
+        config: How it was made.
+        seconds: How long that took.
+    """
     directory.write_lines(PER_CASCADE, (row.model_dump(mode="json") for row in compared.rows()))
     scorecard = Scorecard(
         **dict(compared.card()),
         others=tuple(others),
         annotation=annotation,
-        left_out=tuple(f"{one} {why}" for one, why in job.left_out.items()),
-        settings=_flat(job.config),
-        seconds=time.perf_counter() - start,
+        left_out=tuple(f"{one} {why}" for one, why in left_out.items()),
+        settings=_flat(config),
+        seconds=seconds,
         per_cascade_file=str(directory.path / PER_CASCADE),
         report=str(directory.path / REPORT),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mesa_meanfield.backends.adapted import AdaptedBackend
 from mesa_meanfield.backends.batching import BatchingBackend
 from mesa_meanfield.backends.load import is_server, load_backend
 from mesa_meanfield.cascades.dimensions import space_of
+from mesa_meanfield.cli.adapters import NONE
 from mesa_meanfield.cli.common import probe, summarizer_named
 from mesa_meanfield.data import Action, event_of
 from mesa_meanfield.errors import BackendError
@@ -19,13 +20,15 @@ from mesa_meanfield.evaluation.likelihood import LikelihoodPolicy
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rollouts import Job, RollOut
 from mesa_meanfield.ibtune.calibration import Calibration, calibrated, read_calibrations
+from mesa_meanfield.ibtune.shipped import resolve
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.prompts import Prompts
-from mesa_meanfield.protocols import Backend
+from mesa_meanfield.protocols import Backend, Summarizer
+from mesa_meanfield.summarizers import SUMMARY_SAMPLING, LLMSummarizer
 from mesa_meanfield_models.cascade.model import CascadeModel
 
 EVENT = "{event}"
-"""In an adapter's path: the cascade's event, so that each is simulated with what was not trained on it."""
+"""In a path: the cascade's event, so that each is simulated with what was not trained on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,35 @@ class Simulation:
     summarizer: str
     backend: str
     """The spec."""
-    adapter: str
-    """The path, with `EVENT` in it perhaps; ``none`` for the bare model."""
-    persona: str
+    adapter: str = NONE
+    """The policy's: the path, with `EVENT` in it perhaps, or ``shipped``."""
+    persona: str = "graded"
+    summarizer_adapter: str = NONE
+    """The same for what writes the summaries, where a model does."""
+    calibration: str | None = None
+    """The path of the temperatures, with `EVENT` in it perhaps; None for those beside the policy's adapter."""
+
+    def policy_at(self, event: str) -> str:
+        """The folder of the policy's adapter for an event; `NONE` where it has none."""
+        return _of_event(resolve(self.adapter, "policy"), event)
+
+    def summarizer_at(self, event: str) -> str:
+        """The folder of the summarizer's."""
+        return _of_event(resolve(self.summarizer_adapter, "summarizer"), event)
+
+    def calibration_at(self, event: str) -> str:
+        """Where the temperatures are, if there are any."""
+        return self.policy_at(event) if self.calibration is None else _of_event(self.calibration, event)
 
 
 def simulations_of(
-    summarizers: Sequence[str], backends: Sequence[str], adapters: Sequence[str], personas: Sequence[str]
+    summarizers: Sequence[str],
+    backends: Sequence[str],
+    adapters: Sequence[str],
+    personas: Sequence[str],
+    *,
+    summarizer_adapter: str = NONE,
+    calibration: str | None = None,
 ) -> list[Simulation]:
     """Every combination, each named by its summarizer and by what else tells it from the others."""
     found = []
@@ -51,10 +76,11 @@ def simulations_of(
         if len(backends) > 1:
             parts.append(backend)
         if len(adapters) > 1:
-            parts.append("untuned" if adapter == "none" else adapter)
+            parts.append("untuned" if adapter == NONE else adapter)
         if len(personas) > 1:
             parts.append("personas" if persona == "graded" else "no personas")
-        found.append(Simulation(", ".join(parts), summarizer, backend, adapter, persona))
+        name = ", ".join(parts)
+        found.append(Simulation(name, summarizer, backend, adapter, persona, summarizer_adapter, calibration))
     return found
 
 
@@ -68,35 +94,40 @@ class Models:
 
     Raises:
         BackendError: One cannot be loaded, or does not answer.
+        DataError: There is no calibration where one should be.
     """
 
     def __init__(self, simulations: Iterable[Simulation], events: Iterable[str], *, batch: int | None) -> None:
-        events = list(events)
+        events = sorted(events)
         self._shared: dict[str, BatchingBackend] = {}
         self._adapters: dict[tuple[str, str], str] = {}  # spec and folder -> the adapter's name in the model
-        self._calibrations: dict[str, list[Calibration]] = {"none": []}  # of the adapters' folders
+        self._calibrations: dict[str, list[Calibration]] = {NONE: []}  # by where they are
         bases: dict[str, Backend] = {}
         for one in simulations:
             if one.backend not in bases:
                 bases[one.backend] = self._share(one.backend, batch)
-            for folder in {_of_event(one.adapter, event) for event in events} - {"none"}:
-                if (one.backend, folder) not in self._adapters:
-                    self._adapters[one.backend, folder] = _load(bases[one.backend], folder, len(self._adapters))
-                    self._calibrations[folder] = read_calibrations(Path(folder))
+            for event in events:
+                for folder in (one.policy_at(event), one.summarizer_at(event)):
+                    self._adapt(bases[one.backend], one.backend, folder)
+                if (place := one.calibration_at(event)) not in self._calibrations:
+                    required = one.calibration is not None
+                    self._calibrations[place] = read_calibrations(Path(place), required=required)
 
     def shared(self, simulation: Simulation) -> BatchingBackend:
         """The model that all threads share."""
         return self._shared[simulation.backend]
 
-    def backend(self, simulation: Simulation, event: str) -> Backend:
-        """What a roll-out asks: the shared model, with its adapter."""
-        shared = self.shared(simulation)
-        name = self._adapters.get((simulation.backend, _of_event(simulation.adapter, event)))
-        return shared if name is None else AdaptedBackend(shared, name)
+    def policy(self, simulation: Simulation, event: str) -> Backend:
+        """What decides in a roll-out: the shared model, with the policy's adapter."""
+        return self._with(simulation, simulation.policy_at(event))
+
+    def summarizer(self, simulation: Simulation, event: str) -> Backend:
+        """What writes its summaries: the shared model, with the summarizer's adapter."""
+        return self._with(simulation, simulation.summarizer_at(event))
 
     def calibrations(self, simulation: Simulation, event: str) -> list[Calibration]:
-        """The temperatures that were fitted for its adapter."""
-        return self._calibrations[_of_event(simulation.adapter, event)]
+        """The temperatures at which its policy decides."""
+        return self._calibrations[simulation.calibration_at(event)]
 
     def bare(self, spec: str, batch: int | None) -> Backend:
         """A model without adapter, for other work than roll-outs; loaded where it is not there yet."""
@@ -109,6 +140,14 @@ class Models:
         """Spec -> the model's name in records."""
         return {spec: backend.name for spec, backend in self._shared.items()}
 
+    def _with(self, simulation: Simulation, folder: str) -> Backend:
+        shared, name = self.shared(simulation), self._adapters.get((simulation.backend, folder))
+        return shared if name is None else AdaptedBackend(shared, name)
+
+    def _adapt(self, base: Backend, spec: str, folder: str) -> None:
+        if folder != NONE and (spec, folder) not in self._adapters:
+            self._adapters[spec, folder] = _load(base, folder, len(self._adapters))
+
     def _share(self, spec: str, batch: int | None) -> Backend:
         base = load_backend(spec, batch=batch)
         if is_server(spec):
@@ -117,8 +156,8 @@ class Models:
         return base
 
 
-def _of_event(adapter: str, event: str) -> str:
-    return adapter.replace(EVENT, event)
+def _of_event(path: str, event: str) -> str:
+    return path.replace(EVENT, event)
 
 
 def _load(base: Backend, folder: str, number: int) -> str:
@@ -143,6 +182,8 @@ class Settings:
     seed: int
     likelihood: bool
     """Whether the recorded texts are scored, too, in the first replica."""
+    summary_tokens: int | None = None
+    """How long a model's summaries are at most; None for the usual length."""
 
     def space(self, language: str) -> Choice | ChoiceThenText:
         """What agents decide."""
@@ -159,16 +200,16 @@ def simulator(
         simulation, cascade = by_name[job.name], job.cascade
         prompts = settings.prompts[cascade.language]
         with models.shared(simulation).replica():
-            backend = models.backend(simulation, event_of(cascade))
-            space = calibrated(settings.space(cascade.language), models.calibrations(simulation, event_of(cascade)))
-            policy = LLMPolicy(backend, space, prompts=prompts, on_failure="skip")
+            event = event_of(cascade)
+            space = calibrated(settings.space(cascade.language), models.calibrations(simulation, event))
+            policy = LLMPolicy(models.policy(simulation, event), space, prompts=prompts, on_failure="skip")
             reader = None
             if settings.likelihood and job.replica == 0:
                 reader = LikelihoodPolicy(policy, {action.id: action for action in cascade.actions})
             model = CascadeModel(
                 cascade,
                 policy=reader or policy,
-                summarizer=summarizer_named(simulation.summarizer, backend, prompts),
+                summarizer=_summarizer(simulation, models.summarizer(simulation, event), prompts, settings),
                 dimension=settings.dimension,
                 warm_up=settings.cutting.warm_up,
                 per_tick=settings.cutting.per_tick,
@@ -192,6 +233,13 @@ def simulator(
         )
 
     return simulate
+
+
+def _summarizer(simulation: Simulation, backend: Backend, prompts: Prompts, settings: Settings) -> Summarizer:
+    if simulation.summarizer == "llm" and settings.summary_tokens is not None:
+        sampling = replace(SUMMARY_SAMPLING, max_tokens=settings.summary_tokens)
+        return LLMSummarizer(backend, prompts=prompts, sampling=sampling)
+    return summarizer_named(simulation.summarizer, backend, prompts)
 
 
 def _simulated(model: CascadeModel) -> tuple[Action, ...]:

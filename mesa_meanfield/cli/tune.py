@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mesa_meanfield.backends.load import load_backend
+from mesa_meanfield.cli import training
 from mesa_meanfield.cli.common import asked_for, circumstances, new_directory
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
-from mesa_meanfield.cli.tuning import Job, add_arguments, prepare
+from mesa_meanfield.cli.tuning import Job, add_arguments, identity, prepare
 from mesa_meanfield.directory import Directory, check_free
-from mesa_meanfield.errors import BackendError, DataError
+from mesa_meanfield.errors import DataError
 from mesa_meanfield.ibtune.calibration import Calibration, calibrate, write_calibrations
 from mesa_meanfield.ibtune.cards import card
 from mesa_meanfield.ibtune.config import CHECKPOINT
@@ -24,10 +23,12 @@ from mesa_meanfield.ibtune.items import Item
 from mesa_meanfield.ibtune.plots import draw_curves
 
 if TYPE_CHECKING:
-    from mesa_meanfield.backends.local.backend import LocalBackend
+    from mesa_meanfield.ibtune.processes import Processes
     from mesa_meanfield.ibtune.tune import Tuned
 
-_NEEDED = ("torch", "transformers", "peft", "accelerate")
+_FIGURES = {"nll": "NLL per action", "nll_per_token": "per token", "distortion": "distortion", "rate": "rate",
+            "kl": "KL of roll-outs"}  # fmt: skip
+_WHEN = ("before", "after")
 _CURVES_PICTURE = "curves.png"
 
 
@@ -52,34 +53,31 @@ def tune(given: argparse.Namespace) -> None:
     out = given.out or new_directory(f"tune-{given.summarizer}-{given.stages.replace(',', '-')}-{given.seed}")
     if not given.resume:
         check_free(out)
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise BackendError(f"tune needs {', '.join(missing)}: pip install 'mesa-meanfield[local]'")
-    from accelerate import Accelerator
+    training.check_installed()
+    from mesa_meanfield.ibtune.processes import Processes
 
-    with progress("Backend"):
-        backend: Any = load_backend(given.backend)  # Any: a LocalBackend, whose module needs torch
-    precision = "bf16" if backend.model.device.type == "cuda" else "no"
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        cpu=backend.model.device.type == "cpu",
-        log_with=given.log_with or None,
-        project_dir=str(out) if given.log_with else None,
-    )
+    accelerator = training.accelerated(given.precision, given.log_with)
+    processes = Processes(accelerator)
+    out = training.shared_by_all(out)
+    backend = training.load(given.backend, given.dtype, accelerator, processes)
     if accelerator.is_main_process:
         directory = Directory(out, resume=given.resume)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         directory = Directory(out, resume=True)
+    accelerator.project_configuration.logging_dir = str(directory.partial / "logs")
     if accelerator.is_main_process and not given.resume:
-        directory.write("config.json", asked_for(given) | dict(circumstances()) | {"data_sha256": dict(job.data)})
+        known = {"data_sha256": dict(job.data), "runs_on": training.told(accelerator, backend)}
+        directory.write("config.json", asked_for(given) | dict(circumstances()) | known)
     try:
-        result = _train(given, job, backend, accelerator, directory)
+        result = _train(given, job, backend, accelerator, processes, directory)
     except BaseException:
         if accelerator.is_main_process:
             directory.drop_if_empty("curves.jsonl")
             if directory.partial.exists():
                 note(f"the training did not end; --resume with the same arguments and --out {out} goes on with it")
         raise
+    accelerator.end_training()
     if not accelerator.is_main_process:
         return
     (directory.partial / CHECKPOINT).unlink(missing_ok=True)  # the adapters are all that is needed now
@@ -92,22 +90,29 @@ def tune(given: argparse.Namespace) -> None:
 
 
 def _train(
-    given: argparse.Namespace, job: Job, backend: Any, accelerator: Any, directory: Directory
+    given: argparse.Namespace, job: Job, backend: Any, accelerator: Any, processes: Processes, directory: Directory
 ) -> dict[str, Any]:  # Any: a LocalBackend and an Accelerator, whose modules need torch; JSON
     """The training with all that it writes."""
+    from mesa_meanfield.cli.quick import QuickRollOuts, Tuned
     from mesa_meanfield.ibtune.tune import tune as train
 
-    with progress(f"Mean fields ({given.summarizer})"):
-        sides = [job.items(one, given.summarizer, backend) for one in (job.train, job.held_out, job.reported)]
-    items, held_out, reported = sides
-    if given.log_with:
-        accelerator.init_trackers("mesa-meanfield")
+    with progress(f"Mean fields ({given.summarizer})") if processes.main else nullcontext():
+        items, held_out, reported = job.sides(given.summarizer, backend)
+    roll_outs = None
+    if given.roll_outs:
+        roll_outs = QuickRollOuts(
+            job.recipe,
+            job.prompts,
+            lambda asked: job.summarizers(given.summarizer, asked),
+            backend,
+            job.held_out,
+            job.reported,
+            given.roll_outs,
+        )
 
-    def renewed(model: Any, name: str) -> tuple[list[Item], list[Item], list[Item]]:
-        model.set_adapter(name)
-        tuned = _answering(model.eval(), backend, name)
-        again = [job.items(one, "llm", tuned) for one in (job.train, job.held_out, job.reported)]
-        return again[0], again[1], again[2] or again[1]
+    def renewed(model: Any, name: str) -> tuple[list[Item], list[Item], list[Item] | None]:
+        again = job.sides("llm", Tuned(model.eval(), backend, name))
+        return again[0], again[1], again[2] or None
 
     total = sum(
         job.settings.optimisation.steps_of(sum(stage != "summarizer" or item.last is not None for item in items))
@@ -121,21 +126,24 @@ def _train(
             held_out,
             job.settings,
             directory.partial,
-            identity=json.dumps([backend.name, dict(job.data)]),
+            identity=identity(given, job, training.told(accelerator, backend)),
             base=_on_hub(given.backend),
             resume=given.resume,
             accelerator=accelerator,
             on_step=_teller(advance) if accelerator.is_main_process else None,
             renewed=renewed,
+            roll_outs=roll_outs,
             reported=reported or None,
         )
-    if given.log_with:
-        accelerator.end_training()
-    if not accelerator.is_main_process:
+    if not (processes.main or processes.sharded):
         return {}
+    calibrations = _calibrate(tuned, held_out, backend, processes.main)  # by all where each has a part of the model
+    if not processes.main:
+        return {}
+    for name, found in calibrations.items():
+        write_calibrations(tuned.adapters[name], found)
     if tuned.skipped:
         note(f"{tuned.skipped} prompts were longer than the model's context and were left out")
-    calibrations = _calibrate(tuned, held_out, backend)
     data = job.told(items)
     for name, folder in tuned.adapters.items():
         text = card(name, backend.name, job.settings, data, tuned.stages, calibrations.get(name, ()))
@@ -164,23 +172,16 @@ def _on_hub(spec: str) -> str | None:
     return name if name != spec and not Path(name).expanduser().is_dir() else None
 
 
-def _answering(model: Any, backend: Any, name: str) -> LocalBackend:  # Any: see _train
-    """The model as it is now, as a backend that answers with the adapter that is on."""
-    from mesa_meanfield.backends.local.backend import LocalBackend
+def _calibrate(tuned: Tuned, held_out: Sequence[Item], backend: Any, main: bool) -> dict[str, list[Calibration]]:
+    """Temperatures of the adapters that decide."""
+    from mesa_meanfield.cli.quick import Tuned as Answering
 
-    return LocalBackend(model, backend.tokenizer, name=f"{backend.name}+{name}", batch=backend.batch)
-
-
-def _calibrate(tuned: Tuned, held_out: Sequence[Item], backend: Any) -> dict[str, list[Calibration]]:
-    """Temperatures of the adapters that decide, beside their weights."""
     found: dict[str, list[Calibration]] = {}
     for name in ("policy", "sft"):
         if name in tuned.adapters and held_out and held_out[0].space.choice is not None:
             shown = [item.without_field() for item in held_out] if name == "sft" else held_out
-            tuned.model.set_adapter(name)
-            with progress(f"Calibration ({name})"):
-                found[name] = calibrate(_answering(tuned.model.eval(), backend, name), shown)
-            write_calibrations(tuned.adapters[name], found[name])
+            with progress(f"Calibration ({name})") if main else nullcontext():
+                found[name] = calibrate(Answering(tuned.model.eval(), backend, name), shown)
     return found
 
 
@@ -191,7 +192,7 @@ def _teller(advance: Any) -> Any:  # Any: functions of output and tune
     def tell(row: Mapping[str, Any], _: int) -> None:
         nonlocal last
         figures = ", ".join(
-            f"{name} {row[name]:.3f}" for name in ("nll", "rate", "distortion") if row.get(name) is not None
+            f"{name} {row[name]:.3f}" for name in ("nll", "rate", "distortion", "kl") if row.get(name) is not None
         )
         if row["split"] == "train":
             advance(f"{row['stage']}: {figures}{last}")
@@ -215,14 +216,15 @@ def _moved(result: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
 
 
 def _print(result: Mapping[str, Any]) -> None:
-    names = ("nll", "nll_per_token", "distortion", "rate")
+    stages = result["stages"]
+    names = [n for n in _FIGURES if any(one[when].get(n) is not None for one in stages for when in _WHEN)]
     rows = [
         [f"{one['stage']}, {when}", *("" if one[when].get(n) is None else f"{one[when][n]:.4f}" for n in names)]
-        for one in result["stages"]
-        for when in ("before", "after")
+        for one in stages
+        for when in _WHEN
     ]
-    if any(cell for row in rows for cell in row[1:]):
-        print_table("Held-out ticks (nats)", ["", "NLL per action", "per token", "distortion", "rate"], rows)
+    if names:
+        print_table("Held-out ticks (nats)", ["", *(_FIGURES[name] for name in names)], rows)
     for name, found in result["calibration"].items():
         for one in found:
             print_lines(

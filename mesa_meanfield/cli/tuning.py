@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import Any
 
 from mesa_meanfield.backends.load import is_server
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
-from mesa_meanfield.cascades.jsonl import read_cascades
-from mesa_meanfield.cli.common import SUMMARIZERS, prompts_in, read_data, seed, sha256, summarizer_named
+from mesa_meanfield.cli.common import SUMMARIZERS, asked_for, prompts_of, read_files, seed, summarizer_named
 from mesa_meanfield.cli.output import note
+from mesa_meanfield.cli.training import DTYPES, PRECISIONS
 from mesa_meanfield.data import Cascade, event_of
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.ibtune.config import STAGES, Bottleneck, Lora, Optimisation, Settings
-from mesa_meanfield.ibtune.items import Item, Recipe, items_of, language_of, split
+from mesa_meanfield.ibtune.items import Item, Recipe, items_of, split
 from mesa_meanfield.prompts import Prompts
-from mesa_meanfield.protocols import Backend, Sampling
+from mesa_meanfield.protocols import Backend, Sampling, Summarizer
 from mesa_meanfield.summarizers import SUMMARY_SAMPLING, LLMSummarizer
 
 
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=how.accumulation,
-        help="parts in which a step is computed: more take less memory (default %(default)s)",
+        help="parts in which a step is computed: more take less memory (default: one per tick)",
     )
     add("--checkpointing", action="store_true", help="compute activations again: less memory, slower")
     add("--learning-rate", metavar="X", type=float, default=how.learning_rate, help="default %(default)s")
@@ -88,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rank", metavar="N", type=int, default=lora.rank, help="of the adapters (default %(default)s)")
     add("--alpha", metavar="X", type=float, default=lora.alpha, help="of the adapters (default %(default)s)")
     add("--dropout", metavar="X", type=float, default=lora.dropout, help="of the adapters (default %(default)s)")
+    add("--layers", metavar="N", type=int, default=lora.layers, help="adapt the last N blocks only (default: all)")
     add("--samples", metavar="N", type=int, default=neck.samples, help="summaries per tick (default %(default)s)")
     add("--beta", metavar="X", type=float, default=neck.beta, help="of D + R / beta (default %(default)s)")
     add("--summary-tokens", metavar="N", type=int, default=neck.max_tokens, help="of a summary (default %(default)s)")
@@ -118,8 +120,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=rest.patience,
         help="looks without progress that end a stage (default %(default)s)",
     )
+    add(
+        "--roll-outs",
+        metavar="N",
+        type=int,
+        default=4,
+        help="held-out cascades that each look rolls out, for the KL; 0 for none (default %(default)s)",
+    )
     add("--checkpoint-minutes", metavar="X", type=float, default=rest.checkpoint_minutes, help="default %(default)s")
     add("--no-packing", dest="packing", action="store_false", help="compute every prompt alone: slower, the same")
+    add(
+        "--permute-labels",
+        action="store_true",
+        help="draw the order of the options for each cascade, so that no letter is learned",
+    )
+    add("--dtype", choices=DTYPES, default="auto", help="of the base model (default: float32 on CPUs, else bfloat16)")
+    add("--precision", choices=PRECISIONS, help="mixed precision (default: accelerate's, else bf16 on CUDA)")
     add("--prompts", metavar="DIR", type=Path, help="a folder with prompt templates that replace the shipped ones")
     add("--log-with", metavar="NAME", action="append", default=[], help="an accelerate tracker, such as tensorboard")
     add("--seed", metavar="N", type=seed, default=0, help="of all random numbers (default 0)")
@@ -142,15 +158,22 @@ class Job:
     """Those of the fold; where there is none, the held-out ones give the figures."""
     prompts: Mapping[str, Prompts]
 
-    def items(self, cascades: Sequence[Cascade], summarizer: str, backend: Backend) -> list[Item]:
-        """The ticks of some cascades, their mean fields by this summarizer."""
-        by_language = {
+    def sides(self, summarizer: str, backend: Backend) -> tuple[list[Item], list[Item], list[Item]]:
+        """The ticks to learn from, the held-out ones and those of the fold, their mean fields by this summarizer."""
+        writers = self.summarizers(summarizer, backend)
+        plain = replace(self.recipe, permute_labels=False)  # figures and temperatures are of the order in use
+        sides = ((self.train, self.recipe), (self.held_out, plain), (self.reported, plain))
+        train, held_out, reported = (items_of(one, how, writers, self.prompts) if one else [] for one, how in sides)
+        return train, held_out, reported
+
+    def summarizers(self, name: str, backend: Backend) -> dict[str, Summarizer]:
+        """Language -> the summarizer of this name, which asks this backend if it is a model."""
+        return {
             language: LLMSummarizer(backend, prompts=words, sampling=self._sampling)
-            if summarizer == "llm"
-            else summarizer_named(summarizer, backend, words)
+            if name == "llm"
+            else summarizer_named(name, backend, words)
             for language, words in self.prompts.items()
         }
-        return items_of(cascades, self.recipe, by_language, self.prompts) if cascades else []
 
     @property
     def _sampling(self) -> Sampling:
@@ -183,12 +206,14 @@ def prepare(given: argparse.Namespace) -> Job:
         raise DataError(f"--backend {given.backend}: a model that can be trained is needed, local and not a server")
     if given.resume and given.out is None:
         raise DataError("--resume needs --out, the run directory to go on with")
+    if given.roll_outs < 0:
+        raise DataError(f"--roll-outs must be at least 0, got {given.roll_outs}")
     stages = tuple(stage.strip() for stage in given.stages.split(","))
     if "summarizer" in stages and given.summarizer != "llm":
         raise DataError("--stages summarizer needs --summarizer llm, whose summaries it trains")
     settings = Settings(
         stages=stages,
-        lora=Lora(given.rank, given.alpha, given.dropout),
+        lora=Lora(given.rank, given.alpha, given.dropout, given.layers),
         optimisation=Optimisation(
             learning_rate=given.learning_rate,
             schedule=given.schedule,
@@ -212,7 +237,7 @@ def prepare(given: argparse.Namespace) -> Job:
         checkpoint_minutes=given.checkpoint_minutes,
         seed=given.seed,
     )
-    cascades, hashes = _read(given.data)
+    cascades, hashes = read_files(given.data)
     dimension = given.dimension or dimension_of(cascades[0])
     labels = labels_of_dimension(dimension, cascades)
     train, held_out = split(cascades, given.held_out)
@@ -223,16 +248,14 @@ def prepare(given: argparse.Namespace) -> Job:
         train, reported = split(train, [given.fold])
     if not held_out:
         note("no event is held out: no early stopping and no calibration; --held-out EVENT allows both")
-    prompts = {}
-    for cascade in cascades:
-        if (language := language_of(cascade)) not in prompts:
-            prompts[language] = prompts_in(cascade.language, given.prompts)
-    recipe = Recipe(dimension, labels, given.texts, tuple(given.warm_up), given.per_tick, given.seed)
+    prompts = prompts_of(cascades, given.prompts)
+    recipe = Recipe(
+        dimension, labels, given.texts, tuple(given.warm_up), given.per_tick, given.seed, given.permute_labels
+    )
     return Job(settings, recipe, hashes, train, held_out, reported, prompts)
 
 
-def _read(files: Sequence[Path] | None) -> tuple[list[Cascade], dict[str, str]]:
-    if not files:
-        return read_data(None)[0], {"shipped": "synthetic.jsonl"}
-    found = {(cascade.dataset, cascade.id): cascade for file in files for cascade in read_cascades(file)}
-    return list(found.values()), {file.name: sha256(file) for file in files}
+def identity(given: argparse.Namespace, job: Job, place: Mapping[str, Any]) -> str:  # Any: JSON
+    """What must be the same for a training to be gone on with: all that changes a result."""
+    asked = asked_for(given, "data", "out", "resume", "checkpoint_minutes", "log_with")
+    return json.dumps([asked, dict(job.data), {name: place[name] for name in ("dtype", "precision")}])

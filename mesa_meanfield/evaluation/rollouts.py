@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +23,8 @@ from mesa_meanfield.protocols import Usage
 FILE = "rollouts.jsonl"
 # The escape of one, as it is written alone, behind an even number of backslashes; whole ones are no escapes.
 _HALF_EMOJI = re.compile(rb"(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}")
+_Asked = TypeVar("_Asked")  # a job of any kind
+_Made = TypeVar("_Made")  # and what comes of it
 _GLANCE = 0.5  # seconds between two looks at how far the roll-outs under way are
 
 
@@ -104,8 +106,8 @@ class Kept:
 
 
 def roll_out(
-    jobs: Sequence[Job], simulate: Callable[[Job, Callable[[], None]], RollOut], *, ticks: int, workers: int
-) -> Iterator[RollOut]:
+    jobs: Sequence[_Asked], simulate: Callable[[_Asked, Callable[[], None]], _Made], *, ticks: int, workers: int
+) -> Iterator[_Made]:
     """Make roll-outs in several threads and give each one as soon as it is done.
 
     Args:
@@ -124,7 +126,7 @@ def roll_out(
         if stop.is_set():
             raise Cancelled("another roll-out failed, or the work was interrupted")
 
-    def work(job: Job) -> RollOut:
+    def work(job: _Asked) -> _Made:
         def tick() -> None:
             ended.add()
             check("", 0, 0)
@@ -133,7 +135,7 @@ def roll_out(
             return simulate(job, tick)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="roll-out") as pool:
-        waiting: set[Future[RollOut]] = set()
+        waiting: set[Future[_Made]] = set()
         try:
             waiting = {pool.submit(work, job) for job in jobs}
             while waiting:

@@ -5,7 +5,6 @@ Random numbers need no keeping: all of them follow from the seed and the positio
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,8 +35,12 @@ class Position:
     seconds: float = 0.0
     best: float | None = None
     """The best look at the held-out ticks in this stage."""
+    best_look: dict[str, float | None] | None = None
+    """All its figures."""
     waited: int = 0
     """Looks since then."""
+    lines: int = 0
+    """Of the curves."""
     before: list[dict[str, float | None]] = field(default_factory=list)
     """What the held-out ticks came to before each stage."""
     after: list[dict[str, float | None]] = field(default_factory=list)
@@ -83,20 +86,11 @@ def append_to_curves(folder: Path, row: Mapping[str, Any]) -> None:
         opened.write(f"{json_text(row)}\n".encode())
 
 
-def rewind_curves(folder: Path, done: int) -> None:
-    """Drop what stands in the curves behind the checkpoint: those steps are made again."""
+def rewind_curves(folder: Path, lines: int) -> None:
+    """Keep the first so many lines of the curves: what stands behind them is computed again."""
     file = folder / CURVES
     if not file.exists():
         return
-    kept = []
-    for line in file.read_bytes().splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-        except ValueError:  # half a line
-            break
-        if not line.endswith(b"\n") or row["step"] > done:
-            break
-        kept.append(line)
     part = file.with_name(f"{CURVES}.partial")
-    part.write_bytes(b"".join(kept))
+    part.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:lines]))
     os.replace(part, file)

@@ -27,11 +27,20 @@ class Lora:
     rank: int = 8
     alpha: float = 16.0
     """An adapter's weights are scaled by alpha / rank."""
-    dropout: float = 0.05
-    """In the policy's stages; the summarizer is trained as it is sampled, so without any."""
+    dropout: float = 0.0
+    """In the policy's stages; the summarizer is trained as it is sampled, so without any.
+
+    Off by default: on a CPU its random numbers took 14 % of a training's time and their products 6 % more.
+    """
+    layers: int | None = None
+    """Adapt only the last so many of the model's blocks, where the backward pass then ends; None for all.
+
+    The embedded model learns from .69 instead of .47 ticks a second with 15 of its 30 (two CPU threads).
+    """
 
     def __post_init__(self) -> None:
         _check(self.rank >= 1, f"rank must be at least 1, got {self.rank}")
+        _check(self.layers is None or self.layers >= 1, f"layers must be at least 1, got {self.layers}")
         _check(self.alpha > 0, f"alpha must be above 0, got {self.alpha}")
         _check(0 <= self.dropout < 1, f"dropout must be at least 0 and below 1, got {self.dropout}")
 
@@ -48,8 +57,11 @@ class Optimisation:
     weight_decay: float = 0.0
     batch: int = 8
     """Ticks per step, over all processes."""
-    accumulation: int = 8
-    """In how many parts a process computes a step's ticks: more take less memory and change no result."""
+    accumulation: int | None = None
+    """In how many parts a process computes a step's ticks: more take less memory and change no result.
+
+    None for one tick per part, which on a CPU is also the fastest: attention over the tree of several grows.
+    """
     epochs: float = 1.0
     """How often every tick is seen in a stage; ``steps`` says otherwise."""
     steps: int | None = None
@@ -60,15 +72,19 @@ class Optimisation:
     """Whether activations are computed again instead of kept: less memory, a third slower."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulation"):
-            _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("batch", "accumulation", "steps"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"{name} must be at least 1, got {value}")
         for name in ("learning_rate", "clip", "epochs"):
             value = getattr(self, name)
             _check(value > 0 and math.isfinite(value), f"{name} must be above 0, got {value}")
         _check(self.schedule in ("constant", "linear", "cosine"), f"there is no schedule {self.schedule!r}")
         _check(0 <= self.rise < 1, f"rise must be at least 0 and below 1, got {self.rise}")
         _check(self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay}")
-        _check(self.steps is None or self.steps >= 1, f"steps must be at least 1, got {self.steps}")
+
+    def parts_of(self, ticks: int, processes: int = 1) -> int:
+        """In how many parts all processes together compute a step's ticks."""
+        return ticks if self.accumulation is None else self.accumulation * processes
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0, out of so many."""

@@ -70,6 +70,9 @@ class Recipe:
     per_tick: int | None = None
     """Actions per tick; None for the rule of `cut`."""
     seed: int = 0
+    permute_labels: bool = False
+    """Whether the options stand in an order of each cascade's own, drawn by the seed, so that what is learned is
+    to read them and not which letter is frequent."""
 
     def __post_init__(self) -> None:
         low, high = self.warm_up
@@ -81,7 +84,16 @@ class Recipe:
     def share(self, cascade: Cascade) -> float:
         """The share of a cascade that is only watched."""
         low, high = self.warm_up
-        return low + (high - low) * unit(derive(self.seed, cascade.dataset, cascade.id), "warm-up")
+        return low + (high - low) * unit(self._seed(cascade), "warm-up")
+
+    def options(self, cascade: Cascade) -> tuple[str, ...]:
+        """The labels in the order in which a cascade's prompts show them."""
+        if not self.permute_labels:
+            return self.labels
+        return tuple(sorted(self.labels, key=lambda label: unit(self._seed(cascade), f"place of {label}")))
+
+    def _seed(self, cascade: Cascade) -> int:
+        return derive(self.seed, cascade.dataset, cascade.id)
 
 
 def items_of(
@@ -107,7 +119,7 @@ def items_of(
     for cascade in cascades:
         language = language_of(cascade)
         words = own.setdefault(language, Prompts(language))
-        space = space_of(recipe.dimension, recipe.labels, language, texts=recipe.texts)
+        space = space_of(recipe.dimension, recipe.options(cascade), language, texts=recipe.texts)
         walks.append((language, _walk(cascade, recipe, space, words)))
     found = [item for items in _together(walks, summarizer) for item in items]
     if not found:

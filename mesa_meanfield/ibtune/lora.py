@@ -12,6 +12,7 @@ from typing import Any
 
 import peft
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -22,6 +23,7 @@ from mesa_meanfield.seeds import derive
 _LINEAR = (nn.Linear, Conv1D)  # GPT-2's own, which is a linear layer
 _RECURRENT = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 _FUSED = {"out_proj"}  # of those a kernel takes the bare weight, past any adapter; peft refuses it
+_WEIGHTS = "adapter_model.safetensors"
 
 
 def with_adapters(model: Any, names: Iterable[str], lora: Lora, seed: int) -> Any:  # Any: transformers' and peft's
@@ -34,10 +36,11 @@ def with_adapters(model: Any, names: Iterable[str], lora: Lora, seed: int) -> An
         seed: Of their first weights; each adapter has its own.
 
     Raises:
-        BackendError: The model has no linear layers that could be adapted.
+        BackendError: The model has no linear layers that could be adapted, or fewer blocks than asked for.
     """
     targets, others = target_modules(model)
     blocks = [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in targets]
+    last: dict[str, Any] = {} if lora.layers is None else _last_blocks(model, lora.layers)
     config = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -46,6 +49,7 @@ def with_adapters(model: Any, names: Iterable[str], lora: Lora, seed: int) -> An
         exclude_modules=others or None,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in blocks),
         task_type="CAUSAL_LM",
+        **last,
     )
     found = None
     for name in dict.fromkeys(names):
@@ -70,9 +74,7 @@ def target_modules(model: Any) -> tuple[list[str], list[str]]:
     Raises:
         BackendError: There are none.
     """
-    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    longest = max((len(module) for _, module in lists), default=0)
-    inside = tuple(f"{name}." for name, module in lists if len(module) == longest)
+    inside = tuple(f"{name}." for name, _ in blocks_of(model))
     linear = [name for name, module in model.named_modules() if isinstance(module, _LINEAR)]
     recurrent = getattr(getattr(model, "config", None), "model_type", "") in _RECURRENT
     targets = sorted(
@@ -86,10 +88,28 @@ def target_modules(model: Any) -> tuple[list[str], list[str]]:
     return targets, others
 
 
+def blocks_of(model: Any) -> list[tuple[str, Any]]:
+    """A model's blocks: its longest list of modules with its name, several where several are as long."""
+    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    longest = max((len(module) for _, module in lists), default=0)
+    return [(name, module) for name, module in lists if len(module) == longest]
+
+
+def _last_blocks(model: Any, count: int) -> dict[str, Any]:
+    """What tells peft to adapt the last so many blocks only."""
+    found = blocks_of(model)
+    size = len(found[0][1])
+    if count > size:
+        raise BackendError(f"{type(model).__name__} has {size} blocks; there are no last {count} to adapt")
+    names = sorted({name.rsplit(".", 1)[-1] for name, _ in found})
+    return {"layers_to_transform": list(range(size - count, size)), "layers_pattern": names}
+
+
 def compute_again_instead_of_keeping(model: Any) -> None:
     """Let a transformers model keep fewer activations for its gradients (gradient checkpointing)."""
     new = getattr(model, "activation_checkpointing_enable", None)  # the old name is deprecated in transformers 5.23
     (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    model.disable_input_require_grads()  # which enables them, and would carry gradients below the first adapter
 
 
 def weights_of(model: Any, name: str) -> dict[str, torch.Tensor]:
@@ -104,7 +124,9 @@ def put_back(model: Any, name: str, weights: Mapping[str, torch.Tensor]) -> None
 
 
 def save_adapter(model: Any, name: str, folder: Path, card: str = "", base: str | None = None) -> Path:
-    """Write an adapter as peft safetensors; a folder that is there already is replaced.
+    """Write an adapter as peft safetensors of 16 bits; a folder that is there already is replaced.
+
+    The model's adapter becomes what was written, so that what is measured next is what will be loaded.
 
     Args:
         model: The model with its adapters.
@@ -126,9 +148,31 @@ def save_adapter(model: Any, name: str, folder: Path, card: str = "", base: str 
     config = json.loads((part / "adapter_config.json").read_text(encoding="utf-8"))
     said = json.dumps(config | {"base_model_name_or_path": base}, indent=2, sort_keys=True)
     (part / "adapter_config.json").write_text(f"{said}\n", encoding="utf-8")
-    for file in part.iterdir():
-        file.chmod(0o644)  # safetensors keeps its file to its owner
     (part / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
+    put_back(model, name, shrink(part))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
     return folder
+
+
+def shrink(folder: Path) -> dict[str, torch.Tensor]:
+    """Rewrite a saved adapter's weights in 16 bits, half of what training keeps; returns them.
+
+    Of the two kinds of 16 bits fp16 has the finer steps, and an adapter's weights are far below its limit
+    of 65504; a tensor that is not stays as it is. peft and `LocalBackend` compute with them in fp32.
+
+    Raises:
+        OSError: The folder holds no ``adapter_model.safetensors``, or cannot be written.
+    """
+    file = folder / _WEIGHTS
+    weights = {name: _halved(weight) for name, weight in load_file(file).items()}
+    part = file.with_name(f"{_WEIGHTS}.partial")
+    save_file(weights, part, metadata={"format": "pt"})
+    part.chmod(0o644)  # safetensors keeps its file to its owner
+    os.replace(part, file)
+    return weights
+
+
+def _halved(weight: torch.Tensor) -> torch.Tensor:
+    half = weight.to(torch.float16)
+    return half if torch.equal(half.isfinite(), weight.isfinite()) else weight

@@ -95,7 +95,7 @@ class Packer:
         """Each reply's log-probability in nats, summed over its tokens: shape (C,), with gradients.
 
         Args:
-            model: The model, as it is to be called: where processes share the work, their wrapper.
+            model: The model, with its adapters or without.
             chains: At least one.
             temperature: By which the logits are divided.
         """

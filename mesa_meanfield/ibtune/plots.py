@@ -11,7 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 _COLOURS = {"policy": "#0072B2", "sft": "#009E73", "summarizer": "#D55E00"}
-_PANELS = (("nll", "NLL per action (nats)"), ("distortion", "distortion D (nats)"), ("rate", "rate R (nats)"))
+_PANELS = (
+    ("nll", "NLL per action (nats)"),
+    ("distortion", "distortion D (nats)"),
+    ("rate", "rate R (nats)"),
+    ("kl", "KL(real || simulated) of roll-outs (nats)"),
+)
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:  # Any: JSON
@@ -29,10 +34,12 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:  # Any: 
         for stage in dict.fromkeys(row["stage"] for row in rows):
             colour = _COLOURS.get(stage, "0.3")
             steps, values = _column(rows, stage, "train", name)
-            panel.plot(steps, values, color=colour, lw=1, alpha=0.3)
-            panel.plot(steps, _running(values), color=colour, lw=2, label=stage)
+            if steps:
+                panel.plot(steps, values, color=colour, lw=1, alpha=0.3)
+                panel.plot(steps, _running(values), color=colour, lw=2, label=stage)
             steps, values = _column(rows, stage, "held out", name)
-            panel.plot(steps, values, color=colour, lw=0, marker="o", ms=4, label=f"{stage}, held out")
+            if steps:
+                panel.plot(steps, values, color=colour, lw=0, marker="o", ms=4, label=f"{stage}, held out")
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("steps")
         panel.grid(axis="y", color="0.9")

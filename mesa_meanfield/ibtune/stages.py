@@ -89,8 +89,6 @@ class Trainer:
         self.settings = settings
         self.listen: Callable[[Item, Sequence[str]], None] | None = None
         """Told the summaries that are sampled before a tick."""
-        self.called = model
-        """The model as it is called for gradients: where processes share the work, their wrapper."""
         config = model.get_base_model().config.get_text_config()
         ends = model.get_base_model().generation_config.eos_token_id
         ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -126,10 +124,16 @@ class Trainer:
             if isinstance(module, nn.Dropout) and not dropout:
                 module.eval()
 
+    def learn(self, stage: Stage, items: Sequence[Item], seed: int) -> tuple[torch.Tensor, Sums]:
+        """What a stage minimises on some ticks, added up, with gradients; the seed is that of sampled summaries."""
+        if stage != "summarizer":
+            return self.policy(items, stage)
+        return self.summarizer(items, "policy" if "policy" in self.settings.stages else None, seed)
+
     def policy(self, items: Sequence[Item], stage: Stage) -> tuple[torch.Tensor, Sums]:
         """D of some ticks, added up, with gradients."""
         shown = [item.without_field() for item in items] if stage == "sft" else items
-        found = losses(self.packer, self.called, [self.batcher.policy(item) for item in shown])
+        found = losses(self.packer, self.model, [self.batcher.policy(item) for item in shown])
         total, sums = torch.zeros((), device=self.model.device), Sums()
         for one in found:
             distortion, told = self._distortion(one)
@@ -166,7 +170,7 @@ class Trainer:
             samples = self.samples(item, derive(seed, item.cascade, item.tick.number))
             if not samples:
                 continue
-            logs = self.packer.log_probabilities(self.called, samples, self.settings.bottleneck.temperature)
+            logs = self.packer.log_probabilities(self.model, samples, self.settings.bottleneck.temperature)
             rewards, told = self.rewards(item, samples, logs.detach(), policy)
             total = total + rloo(rewards, logs)
             sums += told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from mesa_meanfield.errors import BackendError
 from mesa_meanfield.ibtune.checkpoints import rewind_curves
 from mesa_meanfield.ibtune.config import CURVES, Optimisation, Settings
 from mesa_meanfield.ibtune.items import Item
-from mesa_meanfield.ibtune.loop import Figures, Loop, Row
+from mesa_meanfield.ibtune.looks import Figures, Looks, RollOuts
+from mesa_meanfield.ibtune.loop import Loop, Row
 from mesa_meanfield.ibtune.lora import compute_again_instead_of_keeping, save_adapter, with_adapters
+from mesa_meanfield.ibtune.processes import Processes
 from mesa_meanfield.ibtune.stages import Trainer
 from mesa_meanfield.seeds import derive
 
@@ -31,7 +33,7 @@ class Tuned:
     steps: int
     curves: Path
     before: Figures
-    """Of the held-out ticks before the first stage: nll, rate, distortion, kl, in nats."""
+    """Of the held-out ticks before the first stage: nll, rate, distortion, in nats; kl: of the roll-outs."""
     after: Figures
     stages: list[dict[str, Any]]
     """Each stage with its figures before and after."""
@@ -58,8 +60,8 @@ def tune(
     accelerator: Accelerator | None = None,
     on_step: Callable[[Row, int], None] | None = None,
     listen: Callable[[Item, Sequence[str]], None] | None = None,
-    renewed: Callable[[Any, str], tuple[Sequence[Item], Sequence[Item], Sequence[Item]]] | None = None,
-    kl: Callable[[Mapping[str, Path]], float] | None = None,
+    renewed: Callable[[Any, str], tuple[Sequence[Item], Sequence[Item], Sequence[Item] | None]] | None = None,
+    roll_outs: RollOuts | None = None,
     reported: Sequence[Item] | None = None,
 ) -> Tuned:
     """Train adapters on recorded ticks.
@@ -74,32 +76,39 @@ def tune(
         identity: Names model and data: a checkpoint of another identity is refused.
         base: The base model's name on the hub, for the adapters; None for one that is not there.
         resume: Go on from the folder's checkpoint, where there is one.
-        accelerator: Devices, precision, processes and trackers; by default that of `accelerate launch`.
+        accelerator: Devices, precision, processes and trackers; by default that of `accelerate launch`. Trackers
+            that nobody has started yet are started.
         on_step: Told every line of the curves and the number of all steps.
         listen: Told the summaries that are sampled before a tick.
         renewed: Called before a policy stage that follows the summarizer's: the same ticks with mean fields
-            by the tuned summarizer. Takes the model and its adapter's name.
-        kl: Roll-outs of the held-out cascades under these adapters, from above: their mean KL in nats.
+            by the tuned summarizer; those of ``reported`` last. Takes the model and its adapter's name.
+        roll_outs: Quick roll-outs of held-out cascades, at every look at the held-out ticks; None for none.
         reported: The ticks of the figures before and after, where they must decide nothing; by default the
             held-out ones.
 
     Raises:
         DataError: There is nothing to learn from, or nothing that can be resumed.
-        BackendError: The model takes no adapters, or memory does not suffice.
+        BackendError: The model takes no adapters, memory does not suffice, or accelerate is configured for
+            something that this training does not know.
     """
     accelerator = accelerator or Accelerator()
+    processes = Processes(accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(settings.stages))
+    processes.place(model)
     trainer = Trainer(with_adapters(model, names, settings.lora, settings.seed), tokenizer, settings)
     trainer.listen = listen
     if settings.optimisation.checkpointing:
         compute_again_instead_of_keeping(model)
-    trainer.model.to(accelerator.device)
-    loop = Loop(trainer, accelerator, settings, folder, _said(settings, identity, train, held_out), on_step)
+    if accelerator.log_with and not accelerator.trackers:
+        accelerator.init_trackers("mesa-meanfield")
+    looks = Looks(trainer, accelerator, processes, roll_outs)
+    said = _said(settings, identity, train, held_out)
+    loop = Loop(trainer, accelerator, processes, looks, settings, folder, said, on_step)
     if resume:
         loop.resume()
     if accelerator.is_main_process:
-        rewind_curves(folder, loop.position.done)
+        rewind_curves(folder, loop.position.lines)
     accelerator.wait_for_everyone()
     for number, stage in enumerate(settings.stages):
         if number < loop.position.stage:
@@ -108,25 +117,22 @@ def tune(
             train, held_out, reported = renewed(trainer.model, "summarizer")
         with _one_line_if_out_of_memory(stage, settings.optimisation, accelerator.device):
             loop.run(number, stage, train, held_out, reported)
-    return _finish(loop, names, kl, base)
+    return _finish(loop, names, base)
 
 
-def _finish(
-    loop: Loop, names: Sequence[str], kl: Callable[[Mapping[str, Path]], float] | None, base: str | None
-) -> Tuned:
+def _finish(loop: Loop, names: Sequence[str], base: str | None) -> Tuned:
     position, folder = loop.position, loop.folder
     adapters = {name: folder / "adapters" / name for name in names}
     for name, place in adapters.items():
-        if loop.accelerator.is_main_process:
+        if loop.processes.main:
             save_adapter(loop.trainer.model, name, place, base=base)
     loop.accelerator.wait_for_everyone()
-    measured = None if kl is None else kl(adapters)
     return Tuned(
         adapters,
         position.done,
         folder / CURVES,
-        {"kl": None, **_merged(position.before[::-1])},
-        {"kl": measured, **_merged(position.after)},
+        _merged(position.before[::-1]),
+        _merged(position.after),
         [
             {"stage": stage, "before": before, "after": after}
             for stage, before, after in zip(loop.settings.stages, position.before, position.after, strict=True)
@@ -140,7 +146,7 @@ def _finish(
 
 def _merged(figures: Sequence[Figures]) -> Figures:
     """The figures of several stages in one: a later one's stand, where it has any."""
-    found: Figures = {"nll": None, "nll_per_token": None, "rate": None, "distortion": None}
+    found: Figures = {"nll": None, "nll_per_token": None, "rate": None, "distortion": None, "kl": None}
     for one in figures:
         found |= {name: value for name, value in one.items() if value is not None}
     return found
@@ -150,7 +156,7 @@ def _said(settings: Settings, identity: str, train: Sequence[Item], held_out: Se
     """What must be the same for a training to be resumed."""
     changeable = {"checkpoint_minutes"}
     asked = {name: value for name, value in asdict(settings).items() if name not in changeable}
-    ticks = [(item.cascade, item.tick.number, item.field.text) for item in (*train, *held_out)]
+    ticks = [(i.cascade, i.tick.number, i.field.text, i.space.labels) for i in (*train, *held_out)]
     return str(derive(identity, asked, ticks))
 
 
@@ -161,7 +167,7 @@ def _one_line_if_out_of_memory(stage: str, how: Optimisation, device: torch.devi
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not memory.is_out_of_memory(error):
             raise
-        ways = [] if how.accumulation >= how.batch else [f"--accumulation {how.batch}"]
+        ways = [] if how.parts_of(how.batch) >= how.batch else [f"--accumulation {how.batch}"]
         ways += [] if how.checkpointing else ["--checkpointing"]
         ways += ["fewer --per-tick actions", "a smaller model"]
         raise BackendError(f"Stage {stage}: out of memory on {device}; take {', or '.join(ways)}") from error

@@ -12,7 +12,8 @@ import mesa
 from mesa_meanfield.activation import ArrivalOrder
 from mesa_meanfield.cascades.dimensions import label_of
 from mesa_meanfield.data import Action, Cascade, Decision, Popularity, State, Tick, Trace, cut
-from mesa_meanfield.protocols import Participant, Policy, Recorder, Summarizer
+from mesa_meanfield.interventions import check_ticks
+from mesa_meanfield.protocols import Intervention, Participant, Policy, Recorder, Summarizer
 from mesa_meanfield.provenance import LeakGuard, Ledger
 from mesa_meanfield.rules import RecordedPolicy
 from mesa_meanfield.scheduler import MeanFieldScheduler
@@ -47,6 +48,8 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
         persona: How much readers hear of their profiles: ``graded``, or ``none``.
         reader: Makes the readers.
         recorder: Gets every tick.
+        interventions: What changes the ticks, which count from the start of the warm-up. A recorded post that is
+            put in must be a plain string: what is read through the guarded record is refused as a leak.
         rng: The seed.
 
     Raises:
@@ -66,6 +69,7 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
         persona: str = "graded",
         reader: MakesReader = Reader,
         recorder: Recorder | None = None,
+        interventions: Sequence[Intervention] = (),
         rng: int = 0,
     ) -> None:
         super().__init__(rng=rng)
@@ -75,6 +79,7 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
         """The record, guarded: what is read from it between two ticks, by whomever, counts as told."""
         self.cut = cut(self.cascade, warm_up, per_tick, agents)
         self.ticks: Sequence[tuple[Action, ...]] = (*self.cut.warm_up, *self.cut.roll_out)
+        check_ticks(interventions, len(self.ticks))
         seen: set[str] = set()
         for action in self.real:
             again = action.author.key in seen
@@ -89,6 +94,7 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
             activation=ArrivalOrder([[action.id for action in tick] for tick in self.ticks]),
             recorder=recorder,
             guard=LeakGuard(ledger, [action.id for action in played]),
+            interventions=interventions,
         )
         self._ledger = ledger
         self._played = RecordedPolicy({a.id: _recorded(a, dimension) for a in played}, policy.actions)
@@ -118,7 +124,7 @@ class CascadeModel(mesa.Model):  # type: ignore[misc]  # Mesa is untyped for myp
         tick = self.crowd.step(self.agents, policy=self._played if warm_up else None)
         if not warm_up:
             pairs = zip(tick.states, tick.decisions, strict=True)
-            self._simulated += [_simulated(self._slots[s.agent], s, d, tick) for s, d in pairs]
+            self._simulated += [_simulated(self._slots[s.agent], s, d, tick) for s, d in pairs if not d.injected]
         self.running = self.crowd.tick < len(self.ticks)
 
 
@@ -135,6 +141,7 @@ def simulate(
     persona: str = "graded",
     reader: MakesReader = Reader,
     recorder: Recorder | None = None,
+    interventions: Sequence[Intervention] = (),
 ) -> Cascade:
     """Roll a cascade out from its warm-up to its end; the arguments are those of `CascadeModel`."""
     model = CascadeModel(
@@ -148,6 +155,7 @@ def simulate(
         persona=persona,
         reader=reader,
         recorder=recorder,
+        interventions=interventions,
         rng=seed,
     )
     while model.running:

@@ -1,0 +1,152 @@
+"""Which adapters a simulation asks, and at which temperature: chosen from the arguments, told in its records.
+
+The policy and the summarizer each have an adapter of their own, or none, on one base model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mesa_meanfield.actions import Choice, ChoiceThenText
+from mesa_meanfield.cli.common import sha256
+from mesa_meanfield.errors import BackendError, DataError
+from mesa_meanfield.ibtune.calibration import CALIBRATION, calibrated, read_calibrations
+from mesa_meanfield.ibtune.shipped import SHIPPED, WEIGHTS, Kind, fits, resolve
+from mesa_meanfield.protocols import Backend
+
+AUTO = "auto"
+NONE = "none"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `choose` reads, beside the backend and the summarizer."""
+    add = parser.add_argument
+    add(
+        "--adapter",
+        metavar="PATH",
+        default=AUTO,
+        help="a peft adapter for the policy; or shipped, none, or auto: the shipped one where model and labels are "
+        "those that it was trained for (default auto)",
+    )
+    add(
+        "--summarizer-adapter",
+        metavar="PATH",
+        default=AUTO,
+        help="likewise for summaries by a model; auto: the shipped one with the embedded model (default auto)",
+    )
+    add(
+        "--calibration",
+        metavar="PATH",
+        help=f"a {CALIBRATION} or its folder, for any model; or none (default: beside the policy's adapter)",
+    )
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter of a local model."""
+
+    kind: Kind
+    asked: str
+    """What it was asked for by: ``shipped``, or its path."""
+    folder: Path
+
+    def on(self, base: Backend) -> Backend:
+        """The model with it; the model itself answers without it as before.
+
+        Raises:
+            BackendError: The model is not local, or the folder holds no adapter of it.
+        """
+        adapted: Callable[[Path, str], Backend] | None = getattr(base, "adapted", None)
+        if adapted is None:
+            raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft's own, of names that transformers gives up
+            return adapted(self.folder, self.kind)
+
+    def told(self) -> dict[str, str]:
+        """Which one it is, for records."""
+        return {"name": self.asked, "sha256": sha256(self.folder / WEIGHTS)}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a simulation asks."""
+
+    policy: Adapter | None
+    summarizer: Adapter | None
+    space: Choice | ChoiceThenText
+    """The action space, at its temperature."""
+    calibration: Path | None
+    """The file that has the temperature; None where none was fitted for these labels."""
+
+    def backends(self, base: Backend) -> tuple[Backend, Backend]:
+        """What decides, and what writes summaries: one model, each with its own adapter or bare.
+
+        Raises:
+            BackendError: An adapter cannot be used with this model.
+        """
+        decides, writes = (base if one is None else one.on(base) for one in (self.policy, self.summarizer))
+        return decides, writes
+
+    @cached_property
+    def told(self) -> dict[str, dict[str, Any] | None]:  # Any: JSON
+        """What was chosen, with the hashes of the files, for records."""
+        file, temperature = self.calibration, self.space.choice.temperature
+        scaled = {"file": str(file), "sha256": sha256(file), "temperature": temperature} if file else None
+        return {
+            "policy": self.policy.told() if self.policy else None,
+            "summarizer": self.summarizer.told() if self.summarizer else None,
+            "calibration": scaled,
+        }
+
+    def __str__(self) -> str:
+        """What was chosen, on one line; empty where that is nothing."""
+        if not (self.policy or self.summarizer or self.calibration):
+            return ""
+        choice = self.space.choice
+        decides = f"{self.policy.asked} ({choice.dimension})" if self.policy else NONE
+        scaled = f"; temperature {choice.temperature:.3f}" if self.calibration else ""
+        return f"policy {decides}, summarizer {self.summarizer.asked if self.summarizer else NONE}{scaled}"
+
+
+def choose(given: argparse.Namespace, space: Choice | ChoiceThenText) -> Chosen:
+    """Adapters and temperature for a simulation, before any model is loaded.
+
+    Args:
+        given: The arguments: those of `add_arguments`, ``backend`` and ``summarizer``.
+        space: What agents decide.
+
+    Raises:
+        BackendError: A shipped adapter is asked for, but none is there.
+        DataError: Nothing could use an adapter or a calibration that is asked for, or the latter is not there.
+    """
+    writes = given.summarizer == "llm"
+    if not writes and given.summarizer_adapter not in (AUTO, NONE):
+        raise DataError(f"--summarizer {given.summarizer} asks no model; drop --summarizer-adapter, or take llm")
+    policy = _adapter("policy", given.adapter, given.backend, space.choice)
+    summarizer = _adapter("summarizer", given.summarizer_adapter, given.backend, space.choice) if writes else None
+    if given.calibration is None:
+        place = policy.folder if policy else None
+    else:
+        place = None if given.calibration == NONE else Path(given.calibration)
+    if place is None:
+        return Chosen(policy, summarizer, space, None)
+    scaled = calibrated(space, read_calibrations(place, required=given.calibration is not None))
+    if scaled is not space:
+        return Chosen(policy, summarizer, scaled, place / CALIBRATION if place.is_dir() else place)
+    if given.calibration is not None:
+        labels = ", ".join(space.choice.options)
+        raise DataError(f"{place}: no temperature was fitted there for {space.choice.dimension} ({labels})")
+    return Chosen(policy, summarizer, space, None)
+
+
+def _adapter(kind: Kind, asked: str, spec: str, choice: Choice) -> Adapter | None:
+    if asked == AUTO:
+        asked = SHIPPED if fits(kind, spec, choice.dimension, choice.options) else NONE
+    return None if asked == NONE else Adapter(kind, asked, Path(resolve(asked, kind)))
