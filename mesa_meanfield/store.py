@@ -13,13 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mesa_meanfield.backends.calls import CallLog
+from mesa_meanfield.backends.calls import CALLS, CallLog
 from mesa_meanfield.data import Decision, MeanField, Source, State, Tick
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
 
-CALLS = "calls.sqlite"
-"""The call log in a directory of results."""
 _TICKS = ("decisions.jsonl", "fields.jsonl")
 
 

@@ -16,9 +16,9 @@ from worlds import STANCES, cascade
 from mesa_meanfield import Choice, ChoiceThenText, LLMPolicy, LLMSummarizer, ScriptedBackend
 from mesa_meanfield.backends import calls
 from mesa_meanfield.backends.calls import CallLog
-from mesa_meanfield.backends.log import LoggedBackend
+from mesa_meanfield.backends.log import LoggedBackend, replayed
 from mesa_meanfield.protocols import Backend, Request
-from mesa_meanfield.store import CALLS, RunDirectory
+from mesa_meanfield.store import RunDirectory
 from mesa_meanfield_models.cascade.model import CascadeModel
 
 CANDIDATES = ("share", "doubt", "ignore")
@@ -79,7 +79,7 @@ def run(out: Path, backend: Backend, *, resume: bool = False) -> Path:
 
 def replay(recorded: Path, out: Path) -> Path:
     """The small run again, without a model."""
-    return simulated(logged(recorded / CALLS), RunDirectory(out, {"seed": 0}, dimension="stance"))
+    return simulated(replayed(recorded), RunDirectory(out, {"seed": 0}, dimension="stance"))
 
 
 def results(run: Path) -> dict[str, bytes]:

@@ -67,6 +67,19 @@ def test_prompts_are_the_tokens_of_inference(kind):
         assert question.labels[question.answer] == decision.labels["stance"]
 
 
+def test_answers_follow_the_order_of_the_options():
+    own = crowd(12, "c7")
+    plain, permuted = (items([own], replace(RECIPE, permute_labels=on))[0] for on in (False, True))
+    order = permuted.space.choice.options
+    assert order != plain.space.choice.options
+    found = Batcher(tokenizer("llama")).policy(permuted)
+    for question, (_, decision) in zip(found, plain.taught, strict=True):
+        assert question.answer == order.index(decision.labels["stance"])
+        # The loss takes the letter that stands before the recorded label.
+        chain = question.chains[question.answer]
+        assert tokenizer("llama").decode(chain.ids[chain.start :]) == "ABCD"[question.answer]
+
+
 @kinds
 def test_texts_are_the_tokens_of_inference_up_to_their_end(kind):
     item = items([crowd()], TEXTS)[0]

@@ -152,6 +152,44 @@ def test_no_event_is_on_both_sides(events):
     assert {c.event or c.id for c in right} == {held}
 
 
+PERMUTED = replace(RECIPE, permute_labels=True)
+
+
+def test_drawn_orders_are_a_function_of_seed_and_cascade():
+    crowds = [crowd(8, f"c{n}") for n in range(20)]
+    orders = [PERMUTED.options(one) for one in crowds]
+    assert orders == [PERMUTED.options(replace(one, actions=one.actions[:3])) for one in crowds]
+    assert all(sorted(order) == sorted(STANCES) for order in orders)
+    assert len(set(orders)) > 10
+    other = replace(PERMUTED, seed=1)
+    assert orders != [other.options(one) for one in crowds]
+    assert {RECIPE.options(one) for one in crowds} == {STANCES}
+
+
+def test_every_label_stands_at_every_place_about_as_often():
+    orders = [PERMUTED.options(crowd(2, f"c{n}")) for n in range(400)]
+    for label in STANCES:
+        for place in range(4):
+            assert sum(order[place] == label for order in orders) == pytest.approx(100, abs=30)
+
+
+def test_prompts_show_the_drawn_order_and_decisions_stay():
+    own = crowd(12, "c7")
+    order = PERMUTED.options(own)
+    assert order != STANCES
+    for item, plain in zip(items([own], PERMUTED), items([own]), strict=True):
+        assert item.space.choice.options == order
+        asked = item.prompts.policy_prefix(item.space, item.field, topic=item.topic)
+        asked += item.prompts.policy_suffix(item.space, "I fish.")
+        places = [
+            asked.index(f"{letter}. {item.space.choice.word(label)}")
+            for letter, label in zip("ABCD", order, strict=True)
+        ]
+        assert places == sorted(places)
+        assert item.taught == plain.taught
+        assert item.field.counts == plain.field.counts
+
+
 def test_an_unknown_event_is_told_with_the_known_ones():
     with pytest.raises(DataError, match=r"no event 'e9'.*e1"):
         split([crowd(2)], {"e9"})

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from logged import CANDIDATES, CROWD, Noting, logged
 
@@ -59,6 +59,7 @@ def key(request, **known):
 # --- What a question is known by ----------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(REQUESTS, REQUESTS, st.sampled_from([field.name for field in fields(Request)]))
 def test_two_replies_have_one_key_just_where_nothing_of_the_requests_differs(one, other, name):
     near = replace(one, **{name: getattr(other, name)})
@@ -66,6 +67,7 @@ def test_two_replies_have_one_key_just_where_nothing_of_the_requests_differs(one
         assert (key(one) == key(request)) == (one == request)
 
 
+@settings(deadline=None)
 @given(REQUESTS, REQUESTS)
 def test_a_choice_is_known_by_its_prompt_adapter_and_candidates_alone(one, other):
     def asked(request, candidates=CANDIDATES):
@@ -77,6 +79,7 @@ def test_a_choice_is_known_by_its_prompt_adapter_and_candidates_alone(one, other
     assert asked(one) not in (key(one), texts_asked("m", {}, [one], ["share"])[0].key)
 
 
+@settings(deadline=None)
 @given(REQUESTS, ODD, ODD)
 def test_a_likelihood_is_known_by_its_text_too(request, one, other):
     first, second = texts_asked("m", {}, [request, request], [one, other])
@@ -99,11 +102,13 @@ def test_a_name_is_kept_without_credentials():
 # --- Answers, bit for bit -----------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Reply, text=ODD, failure=st.none() | ODD, finished=st.booleans())))
 def test_replies_come_back_as_they_were(replies):
     assert coding.replies([one.answer for one in coding.replies_given(replies)]) == replies
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.binary(min_size=8, max_size=8)] * 3), max_size=3))
 def test_scores_come_back_bit_for_bit_whatever_floats_they_are(rows):
     scores = np.frombuffer(b"".join(map(b"".join, rows))).reshape(len(rows), 3)
@@ -114,6 +119,7 @@ def test_scores_come_back_bit_for_bit_whatever_floats_they_are(rows):
     assert [one.outcome is Outcome.FAILED for one in given_] == np.isnan(scores).any(axis=1).tolist()
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=8, max_size=8), st.integers(0, 2**40))
 def test_likelihoods_come_back_bit_for_bit(bits, tokens):
     one = Likelihood(struct.unpack("<d", bits)[0], tokens)

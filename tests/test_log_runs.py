@@ -13,10 +13,10 @@ from logged import Noting, killed, logged, replay, results, run, simulated
 from worlds import cascade, tick
 
 from mesa_meanfield import BatchingBackend, Choice, LLMPolicy, MeanField, NoField, ScriptedBackend, Usage
-from mesa_meanfield.backends.calls import CallLog
+from mesa_meanfield.backends.calls import CALLS, CallLog
 from mesa_meanfield.errors import BackendUnavailable, DataError
 from mesa_meanfield.protocols import Reply, Request
-from mesa_meanfield.store import CALLS, RunDirectory, first_difference
+from mesa_meanfield.store import RunDirectory, first_difference
 from mesa_meanfield_models.cascade.model import CascadeModel
 
 NEEDS_SIGKILL = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="optional: kill -9 is not known here")

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,10 +16,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from ibtune_worlds import crowd, model, terse
 from safetensors.torch import load_file
-from tiny_models import tokenizer
+from tiny_models import one_thread, tokenizer
 
 from mesa_meanfield.cascades.jsonl import write_cascades
+from mesa_meanfield.cli import main
 from mesa_meanfield.errors import BackendError
+from mesa_meanfield.ibtune import loop
 from mesa_meanfield.ibtune.processes import Processes
 
 pytestmark = pytest.mark.torch
@@ -41,20 +42,26 @@ def world(tmp_path_factory):
     return folder
 
 
+def arguments(world, out):
+    data = ["--data", world / "data.jsonl", "--backend", f"hf:{world / 'model'}", "--prompts", world / "words"]
+    return list(map(str, ["tune", *data, *TRAINING, "--out", out]))
+
+
 def launched(world, out, processes, *options, **environment):
     """`accelerate launch` of the command; with ``--cpu`` it would start one process, whatever it is told."""
-    data = ["--data", world / "data.jsonl", "--backend", f"hf:{world / 'model'}", "--prompts", world / "words"]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", 1, "--dynamo_backend", "no"]
-    launcher += ["--mixed_precision", "no", "--num_processes", processes, "--main_process_port", 0]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--dynamo_backend", "no"]
+    launcher += ["--mixed_precision", "no", "--num_processes", str(processes), "--main_process_port", "0"]
     launcher += ["--multi_gpu"] if processes > 1 else ["--cpu"]
-    return subprocess.run(
-        list(map(str, [*launcher, "-m", "mesa_meanfield.cli", "tune", *data, *TRAINING, "--out", out, *options])),
+    done = subprocess.run(
+        [*launcher, "-m", "mesa_meanfield.cli", *arguments(world, out), *options],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment},
         check=False,
         timeout=900,
     )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
 
 def rows(folder):
@@ -65,14 +72,12 @@ def rows(folder):
 def alone(world, tmp_path_factory):
     """The run directory of one process."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    done = launched(world, out, 1)
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(world, out, 1)
     return out
 
 
 def same(one, other):
     """Whether two run directories tell of the same training."""
-    assert json.loads((other / "config.json").read_text())["runs_on"]["processes"] == 2
     first, second = rows(one), rows(other)
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
@@ -89,15 +94,30 @@ def same(one, other):
 
 def test_two_processes_give_the_loss_of_one(world, alone, tmp_path):
     done = launched(world, tmp_path / "run", 2)
-    assert done.returncode == 0, done.stderr[-3000:]
     same(alone, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["runs_on"]["processes"] == 2
     assert done.stdout.count("6 steps") == 1  # only one tells
     assert done.stderr.count("Tune: 6/6") == 1
 
 
 def test_a_sharded_base_model_gives_the_loss_of_a_whole_one(world, alone, tmp_path):
-    done = launched(world, tmp_path / "run", 2, **SHARDED)
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(world, tmp_path / "run", 2, **SHARDED)
+    same(alone, tmp_path / "run")
+
+
+def test_what_one_process_began_others_go_on_with_sharded(world, alone, tmp_path, monkeypatch):
+    step, calls = loop.Loop._step, []
+
+    def struck(self, *given):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        step(self, *given)
+
+    monkeypatch.setattr(loop.Loop, "_step", struck)
+    with one_thread():
+        assert main(arguments(world, tmp_path / "run")) == 1
+    launched(world, tmp_path / "run", 2, "--resume", **SHARDED)
     same(alone, tmp_path / "run")
 
 
@@ -105,6 +125,7 @@ def test_a_sharded_base_model_gives_the_loss_of_a_whole_one(world, alone, tmp_pa
     ("environment", "said"),
     [
         ({"FSDP_VERSION": "1"}, "fsdp_version: 2"),
+        ({"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params: false"),
         ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading: false"),
     ],
 )

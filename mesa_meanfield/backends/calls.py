@@ -7,6 +7,7 @@ units. Any number of threads and processes may read and write one log. No prompt
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -17,9 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from mesa_meanfield.backends.asked import Asked
-from mesa_meanfield.backends.database import Connection, Database
+from mesa_meanfield.backends.database import Database
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.protocols import Usage
+
+CALLS = "calls.sqlite"
+"""What the log of a directory of results is called there."""
 
 
 class Outcome(IntEnum):
@@ -215,7 +219,7 @@ class CallLog:
         if empty:
             self.path.unlink(missing_ok=True)
 
-    def _found(self, connection: Connection, keys: Iterable[bytes]) -> dict[bytes, Kept]:
+    def _found(self, connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, Kept]:
         found = {}
         query = "SELECT outcome, answer, checksum, unit FROM calls WHERE key = ?"
         for key in dict.fromkeys(keys):
@@ -243,7 +247,7 @@ def _row(one: Asked, came: Given, unit: int, words: dict[str | None, int | None]
     return *asked, int(came.outcome), came.answer, _checksum(one.key, came.outcome, came.answer)
 
 
-def _word(connection: Connection, text: str) -> int:
+def _word(connection: sqlite3.Connection, text: str) -> int:
     connection.execute("INSERT OR IGNORE INTO words (word) VALUES (?)", (text,))
     number: int = connection.execute("SELECT id FROM words WHERE word = ?", (text,)).fetchone()[0]
     return number

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from weakref import WeakSet
 
 from mesa_meanfield.errors import DataError
 
@@ -44,16 +42,8 @@ _ADVICE = {
 }
 
 
-class Connection(sqlite3.Connection):
-    """A connection that is closed when nobody has it any more, as the thread that had it has ended."""
-
-    def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # one that was never open
-            self.close()
-
-
 class Database:
-    """The file, with a connection for each thread of each process.
+    """The file, with as many connections as threads of this process are at work with it.
 
     Args:
         path: The file; a new one is made where it may be written.
@@ -67,35 +57,29 @@ class Database:
         self.path = path
         self.writable = writable
         self._process = os.getpid()
-        self._local = threading.local()
-        self._connections: WeakSet[Connection] = WeakSet()  # a thread that ends takes its own away
-        self._inherited: list[object] = []
-        with self.told():
+        # Not one for each thread: where threads come and go, SQLite keeps a file open for each of them.
+        self._idle: list[sqlite3.Connection] = []
+        self._inherited: list[sqlite3.Connection] = []
+        with self._told():
             if writable:
                 _create(path)
-            self.connection()
-
-    def connection(self) -> Connection:
-        """This thread's own."""
-        if self._process != os.getpid():
-            self._forget()
-        known: Connection | None = getattr(self._local, "connection", None)
-        if known is None:
-            known = self._local.connection = _opened(self.path, writable=self.writable)
-            self._connections.add(known)
-        return known
+        with self.reading():
+            pass
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """The connection for a look at what is there; errors are told."""
-        with self.told():
-            yield self.connection()
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection for a look at what is there; errors are told."""
+        with self._told():
+            connection = self._taken()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """One short transaction, whole or not at all; errors are told."""
-        with self.told():
-            connection = self.connection()
+        with self.reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -105,8 +89,30 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def close(self) -> None:
+        """Close all connections, while no thread is at work; the next use opens the file again."""
+        self._leave_inherited()
+        while self._idle:
+            connection = self._idle.pop()
+            if self.writable and not self._idle:
+                with suppress(sqlite3.Error):  # another process is still at work with it, and will do this
+                    connection.execute("PRAGMA busy_timeout = 0")
+                    connection.execute("PRAGMA journal_mode = DELETE")
+            connection.close()
+
+    def _taken(self) -> sqlite3.Connection:
+        self._leave_inherited()
+        try:
+            return self._idle.pop()
+        except IndexError:  # all are in use
+            return _opened(self.path, writable=self.writable)
+
+    def _leave_inherited(self) -> None:
+        if self._process != os.getpid():  # a forked child must not even close what its parent has opened
+            self._process, self._idle, self._inherited = os.getpid(), [], self._inherited + self._idle
+
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         """Say on one line, as `DataError`, what SQLite and the system raise."""
         try:
             yield
@@ -114,24 +120,6 @@ class Database:
             raise DataError(f"{self.path}: {error}; {_ADVICE.get(_code(error), 'is it damaged?')}") from error
         except OSError as error:
             raise DataError(f"{self.path}: {error.strerror or error}") from error
-
-    def close(self) -> None:
-        """Close all connections, while no thread is at work; the next use opens the file again."""
-        connections = list(self._connections) if self._process == os.getpid() else []
-        self._forget()
-        for place, connection in enumerate(connections, 1):
-            if self.writable and place == len(connections):
-                with suppress(sqlite3.Error):  # another process is still at work with it, and will do this
-                    connection.execute("PRAGMA busy_timeout = 0")
-                    connection.execute("PRAGMA journal_mode = DELETE")
-            connection.close()
-
-    def _forget(self) -> None:
-        if self._process != os.getpid():  # a forked child must not even close what its parent has opened
-            self._inherited += [self._local, self._connections]
-        self._process = os.getpid()
-        self._local = threading.local()
-        self._connections = WeakSet()
 
 
 def _create(path: Path) -> None:
@@ -152,7 +140,7 @@ def _create(path: Path) -> None:
         connection.close()
 
 
-def _opened(path: Path, *, writable: bool) -> Connection:
+def _opened(path: Path, *, writable: bool) -> sqlite3.Connection:
     """A connection to a file that is there."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such call log")
@@ -175,18 +163,17 @@ def _check_beginning(path: Path) -> None:
         raise DataError(f"{path}: {_ADVICE[sqlite3.SQLITE_NOTADB]}")
 
 
-def _connect(path: Path, query: str) -> Connection:
+def _connect(path: Path, query: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{path.as_uri()}?{query}",
         uri=True,
         timeout=_PATIENCE,
         isolation_level=None,  # transactions begin where we say so
-        check_same_thread=False,  # each thread has its own, but another may close it
-        factory=Connection,
+        check_same_thread=False,  # one thread at a time has it, but not always the same
     )
 
 
-def _connect_to_read(path: Path) -> Connection:
+def _connect_to_read(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "mode=ro")
     try:
         connection.execute("PRAGMA user_version")
@@ -201,7 +188,7 @@ def _connect_to_read(path: Path) -> Connection:
     return connection
 
 
-def _is_ours(connection: Connection, path: Path) -> bool:
+def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether the tables are there; False where nothing at all is."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -214,7 +201,7 @@ def _is_ours(connection: Connection, path: Path) -> bool:
     return False
 
 
-def _write_ahead(connection: Connection) -> None:
+def _write_ahead(connection: sqlite3.Connection) -> None:
     """Let readers and one writer work at the same time, and a killed writer leave whole transactions."""
     deadline = time.monotonic() + _PATIENCE
     while True:

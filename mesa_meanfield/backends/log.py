@@ -18,7 +18,7 @@ from mesa_meanfield.backends import coding
 from mesa_meanfield.backends.adapted import AdaptedBackend
 from mesa_meanfield.backends.asked import choices_asked, plain, replies_asked, texts_asked
 from mesa_meanfield.backends.batching import BatchingBackend
-from mesa_meanfield.backends.calls import CallLog, Given
+from mesa_meanfield.backends.calls import CALLS, CallLog, Given
 from mesa_meanfield.backends.units import Units
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.protocols import Backend, Likelihood, LikelihoodScorer, Reply, Request, Scorer, Usage
@@ -167,6 +167,20 @@ class LoggedBackend:
         self._adapters[adapter] = known_as
         if self._backend is not None:
             self._log.know_adapter(plain(adapter), known_as)
+
+
+def replayed(path: str | Path, name: str | None = None) -> LoggedBackend:
+    """What was recorded, as a backend without a model, for any number of processes at once.
+
+    Args:
+        path: A run directory, or a call log.
+        name: Which model's answers, where there are several.
+
+    Raises:
+        DataError: There is no such log, or no such model in it.
+    """
+    file = Path(path) / CALLS if Path(path).is_dir() else path
+    return LoggedBackend(None, CallLog(file, writable=False), name=name)
 
 
 def fingerprint(folder: str | Path) -> str:

@@ -6,7 +6,6 @@ The policy and the summarizer each have an adapter of their own, or none, on one
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,12 +61,7 @@ class Adapter:
         Raises:
             BackendError: The model is not local, or the folder holds no adapter of it.
         """
-        adapted: Callable[[Path, str], Backend] | None = getattr(base, "adapted", None)
-        if adapted is None:
-            raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft's own, of names that transformers gives up
-            return adapted(self.folder, self.kind)
+        return put_on(base, self.folder, self.kind)
 
     def told(self) -> dict[str, str]:
         """Which one it is, for records."""
@@ -113,6 +107,23 @@ class Chosen:
         decides = f"{self.policy.asked} ({choice.dimension})" if self.policy else NONE
         scaled = f"; temperature {choice.temperature:.3f}" if self.calibration else ""
         return f"policy {decides}, summarizer {self.summarizer.asked if self.summarizer else NONE}{scaled}"
+
+
+def put_on(base: Backend, folder: Path, name: str) -> Backend:
+    """A model with one more adapter; the model itself answers without it as before.
+
+    Args:
+        base: The model.
+        folder: The adapter's.
+        name: The adapter's in the model; peft takes none with a dot or a slash in it.
+
+    Raises:
+        BackendError: The model is not local, or the folder holds no adapter of it.
+    """
+    adapted: Callable[[Path, str], Backend] | None = getattr(base, "adapted", None)
+    if adapted is None:
+        raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
+    return adapted(folder, name)
 
 
 def choose(given: argparse.Namespace, space: Choice | ChoiceThenText) -> Chosen:

@@ -118,7 +118,7 @@ class _Job:
 
 def _prepare(given: argparse.Namespace) -> _Job:
     cascades, source = read_data(given.data)
-    cascade = _pick(cascades, given.id, source)
+    cascade = pick(cascades, given.id, source)
     dimension = given.dimension or dimension_of(cascade)
     labels = labels_of_dimension(dimension, cascades)  # not from --train, which must not change a simulation
     train = _others(cascade, given.train)
@@ -209,7 +209,12 @@ def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> 
     }
 
 
-def _pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Cascade:
+def pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Cascade:
+    """The cascade with an id, or the first one that has actions.
+
+    Raises:
+        DataError: There is none.
+    """
     for cascade in cascades:
         if cascade.id == wanted or (wanted is None and cascade.actions):
             return cascade

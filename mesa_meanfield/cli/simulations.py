@@ -12,10 +12,9 @@ from mesa_meanfield.backends.adapted import AdaptedBackend
 from mesa_meanfield.backends.batching import BatchingBackend
 from mesa_meanfield.backends.load import is_server, load_backend
 from mesa_meanfield.cascades.dimensions import space_of
-from mesa_meanfield.cli.adapters import NONE
+from mesa_meanfield.cli.adapters import NONE, put_on
 from mesa_meanfield.cli.common import probe, summarizer_named
 from mesa_meanfield.data import Action, event_of
-from mesa_meanfield.errors import BackendError
 from mesa_meanfield.evaluation.likelihood import LikelihoodPolicy
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rollouts import Job, RollOut
@@ -146,7 +145,9 @@ class Models:
 
     def _adapt(self, base: Backend, spec: str, folder: str) -> None:
         if folder != NONE and (spec, folder) not in self._adapters:
-            self._adapters[spec, folder] = _load(base, folder, len(self._adapters))
+            name = f"adapter{len(self._adapters)}"
+            put_on(base, Path(folder), name)
+            self._adapters[spec, folder] = name
 
     def _share(self, spec: str, batch: int | None) -> Backend:
         base = load_backend(spec, batch=batch)
@@ -158,15 +159,6 @@ class Models:
 
 def _of_event(path: str, event: str) -> str:
     return path.replace(EVENT, event)
-
-
-def _load(base: Backend, folder: str, number: int) -> str:
-    adapted: Callable[[Path, str], object] | None = getattr(base, "adapted", None)
-    if adapted is None:
-        raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
-    name = f"adapter{number}"  # peft takes no name with a dot or a slash in it
-    adapted(Path(folder), name)
-    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:  # Any: 
         panel.set_xlabel("steps")
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend(frameon=False, fontsize=8, loc="upper right")  # "best" searches, and warns where that takes long
     figure.savefig(file, dpi=120)
 
 

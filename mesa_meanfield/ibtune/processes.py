@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, reduce
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard
 
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.ibtune.lora import blocks_of
@@ -72,10 +72,11 @@ class Processes:
         if dtype is not None:
             model.to(getattr(torch, dtype))
         if self._fsdp is not None and not any(isinstance(module, FSDPModule) for module in model.modules()):
+            model.requires_grad_(False)  # before, or gradients of what is gathered would be kept, too
             mesh = init_device_mesh(self._accelerator.device.type, (self._accelerator.num_processes,))
             for _, blocks in blocks_of(model):
                 for block in blocks:  # each gathers for itself, so that the model may be called in any way
-                    fully_shard(block, mesh=mesh, reshard_after_forward=True, offload_policy=self._fsdp.cpu_offload)
+                    fully_shard(block, mesh=mesh, reshard_after_forward=True)
             model.to(self._accelerator.device)
             with torch.no_grad():  # what is gathered in inference mode first could never be trained through
                 model(torch.tensor([[0, 0]], device=self._accelerator.device), use_cache=False)
@@ -141,6 +142,8 @@ def _fsdp(accelerator: Accelerator) -> FullyShardedDataParallelPlugin | None:
         wrong = "set fsdp_version: 2"
     elif found.cpu_ram_efficient_loading:
         wrong = "set fsdp_cpu_ram_efficient_loading: false, since mean fields are written before the training"
+    elif isinstance(found.cpu_offload, CPUOffloadPolicy):
+        wrong = "set fsdp_offload_params: false"
     elif accelerator.mixed_precision == "fp16":
         wrong = "take --precision bf16 or no"
     if wrong is not None:

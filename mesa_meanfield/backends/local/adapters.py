@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,10 +100,12 @@ def put_on(model: Any, name: str, folder: Path) -> Any:
         raise BackendError(f"{folder}: no peft adapter there (adapter_config.json is missing)")
     if not (folder / "adapter_model.safetensors").is_file():
         raise BackendError(f"{folder}: adapter_model.safetensors is missing; pickled weights are never loaded")
-    if isinstance(model, peft.PeftModel):
-        model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
-    else:
-        model = peft.PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft's own, of names that transformers gives up
+        if isinstance(model, peft.PeftModel):
+            model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
+        else:
+            model = peft.PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     with safetensors.safe_open(folder / "adapter_model.safetensors", "pt") as file:
         needed = set(peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
         check_complete(f"adapter {folder}", needed - set(file.keys()))

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from mesa_meanfield.data import normalise
 from mesa_meanfield.evaluation import scorecard as scorecard_schema
 from mesa_meanfield.evaluation.cases import Case, Guess
 from mesa_meanfield.evaluation.metrics import guessed_shares, kl
 from mesa_meanfield.evaluation.report import figures, views
-from mesa_meanfield.evaluation.report.drawing import FONTS, legible
+from mesa_meanfield.evaluation.report.pages import setting, template
 from mesa_meanfield.evaluation.report.plots import MAX_PANELS, shares_over_time
-from mesa_meanfield.evaluation.report.table import COLUMNS, by_kl, duration, figure, known, lowest, meaning
+from mesa_meanfield.evaluation.report.table import COLUMNS, by_kl, figure, known, lowest, meaning
 from mesa_meanfield.evaluation.report.verdict import agreement_warning, verdict
 from mesa_meanfield.evaluation.scorecard import Card, Entry, Paired, Scorecard
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47, nearly
 _MAX_PAIRS = 24  # differences in one picture
-_MAX_TEXT = 600  # characters of somebody's text
 _MAX_EXAMPLES = 5
 
 
@@ -65,7 +58,7 @@ def write_report(path: str | Path, scorecard: Scorecard, stories: Sequence[Story
         stories: The cascades that were compared, in any order.
     """
     annotation = scorecard.annotation
-    page = _template().render(
+    page = template("report.j2", means=_meaning).render(
         card=_card(scorecard),
         stories=_stories(scorecard, stories),
         domains=_domains(scorecard),
@@ -75,59 +68,15 @@ def write_report(path: str | Path, scorecard: Scorecard, stories: Sequence[Story
         annotation=annotation,
         warning="" if annotation is None else agreement_warning(annotation.agreement),
         scorecard=scorecard,
-        settings={key: _setting(value) for key, value in sorted(scorecard.settings.items())},
+        settings={key: setting(value) for key, value in sorted(scorecard.settings.items())},
         columns=[(column.head.replace(views.SOFT_HYPHEN, ""), column.meaning) for column in COLUMNS],
-        fonts=", ".join(f'"{name}"' if " " in name else name for name in FONTS),
     )
     Path(path).write_text(page, encoding="utf-8", newline="\n")
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    environment.filters.update(
-        figure=figure, duration=duration, language=_language, short=_short, breakable=_breakable
-    )
-    environment.globals.update(means=_meaning)
-    return environment.get_template("report.j2")
-
-
-def _shown(value: object) -> object:
-    """Every text that the template shows comes by here; what macros made is finished."""
-    return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _meaning(model: str, field: str) -> str:
     """The schema's own words, so that the page and the file say the same."""
     return meaning(getattr(scorecard_schema, model), field)
-
-
-def _language(tag: str) -> str:
-    """A language tag, or the empty one, which says that the language is unknown."""
-    return tag if _LANGUAGE.fullmatch(tag) else ""
-
-
-def _breakable(name: str) -> Markup:
-    """A name that may be broken where it has an underscore."""
-    return Markup("_<wbr>").join(legible(name).split("_"))  # join escapes the parts
-
-
-def _short(text: str) -> str:
-    return legible(text, _MAX_TEXT)
-
-
-def _setting(value: object) -> str:
-    if value is None or value == []:
-        return "not given"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _card(card: Card) -> dict[str, Any]:  # Any: whatever the template shows
