@@ -24,6 +24,8 @@ _HOME = {
     "ServerBackend": "backends.server",
     "read_cascades": "cascades.jsonl",
     "write_cascades": "cascades.jsonl",
+    "community": "choosers",
+    "most_influential": "choosers",
     "Action": "data",
     "Cascade": "data",
     "Decision": "data",
@@ -31,6 +33,20 @@ _HOME = {
     "State": "data",
     "Tick": "data",
     "MeanFieldError": "errors",
+    "band_frame": "experiments.bands",
+    "bands": "experiments.bands",
+    "replicas_needed": "experiments.bands",
+    "compare": "experiments.counterfactual",
+    "AreaUnder": "experiments.objectives",
+    "ShareAt": "experiments.objectives",
+    "TimeToReversal": "experiments.objectives",
+    "plan": "experiments.planning",
+    "run_replicas": "experiments.replicas",
+    "Announce": "interventions",
+    "Inject": "interventions",
+    "Mute": "interventions",
+    "Persuade": "interventions",
+    "Replace": "interventions",
     "LLMPolicy": "policy",
     "RecordedPolicy": "rules",
     "RulePolicy": "rules",
@@ -57,8 +73,15 @@ if TYPE_CHECKING:
     from mesa_meanfield.backends.scripted import ScriptedBackend
     from mesa_meanfield.backends.server import ServerBackend
     from mesa_meanfield.cascades.jsonl import read_cascades, write_cascades
+    from mesa_meanfield.choosers import community, most_influential
     from mesa_meanfield.data import Action, Cascade, Decision, MeanField, State, Tick
     from mesa_meanfield.errors import MeanFieldError
+    from mesa_meanfield.experiments.bands import band_frame, bands, replicas_needed
+    from mesa_meanfield.experiments.counterfactual import compare
+    from mesa_meanfield.experiments.objectives import AreaUnder, ShareAt, TimeToReversal
+    from mesa_meanfield.experiments.planning import plan
+    from mesa_meanfield.experiments.replicas import run_replicas
+    from mesa_meanfield.interventions import Announce, Inject, Mute, Persuade, Replace
     from mesa_meanfield.policy import LLMPolicy
     from mesa_meanfield.prompts import Prompts
     from mesa_meanfield.protocols import Sampling, Usage

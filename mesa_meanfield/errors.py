@@ -51,3 +51,7 @@ class Cancelled(MeanFieldError):
     """``cancel()`` stopped the tick under way; stepping again goes on with it, and nobody acts twice."""
 
     retryable = True
+
+
+class BudgetSpent(Cancelled):
+    """The next call may cost more than what is left to pay; nothing of it was asked, all before it is kept."""

@@ -47,10 +47,14 @@ FLOORS = [
     {"experiments", "experiments.bands", "experiments.comparison", "experiments.conformal",
      "experiments.counterfactual",
      "experiments.estimates", "experiments.objectives", "experiments.pairing", "experiments.planning",
-     "experiments.racing", "experiments.replicas", "experiments.runs", "experiments.taps"},
+     "experiments.racing", "experiments.replicas", "experiments.runs", "experiments.taps", "experiments.witness",
+     "experiments.report", "experiments.report.examples", "experiments.report.figures", "experiments.report.page",
+     "experiments.report.views", "experiments.report.words"},
     {"models"},
     {"cli", "cli.__main__", "cli.adapters", "cli.common", "cli.output", "cli.annotate", "cli.training",
      "cli.tune", "cli.tuning", "cli.bench", "cli.calibrate", "cli.calibration", "cli.convert", "cli.evaluate",
+     "cli.compare", "cli.experiment", "cli.plan", "cli.planfile", "cli.planmodel", "cli.planparts",
+     "cli.planrecords", "cli.plantables",
      "cli.evaluation", "cli.fetch", "cli.quick", "cli.run", "cli.scoring", "cli.simulations"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

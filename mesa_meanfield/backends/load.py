@@ -13,14 +13,15 @@ from mesa_meanfield.protocols import Backend
 
 SPECS = (
     "embedded (SmolLM2-135M-Instruct, fetched once), hf:NAME-OR-FOLDER, FILE.gguf, "
-    "http://HOST:PORT/v1#MODEL, or scripted (no model)"
+    "http://HOST:PORT/v1#MODEL, scripted (no model), or replay:RUN (the answers that a run recorded)"
 )
 """What a spec string can be, for help texts and errors."""
+_REPLAY = "replay:"
 
 
 def is_server(spec: str) -> bool:
     """Whether a spec string names a server; anything with an address or a user in it does."""
-    return not spec.startswith("hf:") and not spec.endswith(".gguf") and ("://" in spec or "@" in spec)
+    return not spec.startswith(("hf:", _REPLAY)) and not spec.endswith(".gguf") and ("://" in spec or "@" in spec)
 
 
 def load_backend(
@@ -29,7 +30,9 @@ def load_backend(
     """Load the backend that a spec string names.
 
     Args:
-        spec: ``embedded``, ``hf:NAME-OR-FOLDER``, ``FILE.gguf``, ``http://HOST:PORT/v1#MODEL``, ``scripted``.
+        spec: ``embedded``, ``hf:NAME-OR-FOLDER``, ``FILE.gguf``, ``http://HOST:PORT/v1#MODEL``, ``scripted``;
+            ``replay:RUN`` for the answers in a run's call log, with the model's name as ``replay:RUN#NAME``
+            where it has several models'.
         batch: Requests per sub-batch of a local model, or at once under way to a server; changes no result.
             By default what is fast and fits into memory; 16 for a server.
         adapter: A peft adapter's folder, for local models.
@@ -37,16 +40,22 @@ def load_backend(
 
     Raises:
         BackendError: The spec is unknown, or the model cannot be loaded.
+        DataError: There is no call log to replay.
     """
     if batch is not None and batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     remote = is_server(spec)
     if remote:
         checked_url(spec.partition("#")[0])  # before any message could show a password
-    if adapter is not None and (remote or spec == "scripted"):
+    if adapter is not None and (remote or spec == "scripted" or spec.startswith(_REPLAY)):
         raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
     if spec == "scripted":
         return ScriptedBackend()
+    if spec.startswith(_REPLAY):
+        from mesa_meanfield.backends.log import replayed
+
+        run, _, name = spec.removeprefix(_REPLAY).partition("#")
+        return replayed(run, name or None)
     if remote:
         from mesa_meanfield.backends.server import ServerBackend
 

@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    from mesa_meanfield.cli import annotate, bench, calibrate, convert, evaluate, fetch, run, tune
+    from mesa_meanfield.cli import annotate, bench, calibrate, compare, convert, evaluate, fetch, plan, run, tune
 
     parser = _Parser(prog="mesa-meanfield", description="Populations of language-model agents under a mean field.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in (run, evaluate, tune, calibrate, annotate, convert, bench, fetch):
+    for command in (run, evaluate, compare, plan, tune, calibrate, annotate, convert, bench, fetch):
         command.add_to(commands)
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no Chinese must not end a run

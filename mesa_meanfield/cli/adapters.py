@@ -6,8 +6,8 @@ The policy and the summarizer each have an adapter of their own, or none, on one
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,8 @@ class Chosen:
     """The action space, at its temperature."""
     calibration: Path | None
     """The file that has the temperature; None where none was fitted for these labels."""
+    recorded: Mapping[str, Any] | None = None  # Any: JSON
+    """What a run's records say of all this, where they are replayed: the files may be gone."""
 
     def backends(self, base: Backend) -> tuple[Backend, Backend]:
         """What decides, and what writes summaries: one model, each with its own adapter or bare.
@@ -89,8 +91,10 @@ class Chosen:
         return decides, writes
 
     @cached_property
-    def told(self) -> dict[str, dict[str, Any] | None]:  # Any: JSON
+    def told(self) -> Mapping[str, Any]:  # Any: JSON
         """What was chosen, with the hashes of the files, for records."""
+        if self.recorded is not None:
+            return self.recorded
         file, temperature = self.calibration, self.space.choice.temperature
         scaled = {"file": str(file), "sha256": sha256(file), "temperature": temperature} if file else None
         return {
@@ -155,6 +159,35 @@ def choose(given: argparse.Namespace, space: Choice | ChoiceThenText) -> Chosen:
         labels = ", ".join(space.choice.options)
         raise DataError(f"{place}: no temperature was fitted there for {space.choice.dimension} ({labels})")
     return Chosen(policy, summarizer, space, None)
+
+
+def recalled(told: Mapping[str, Any], space: Choice | ChoiceThenText) -> Chosen:  # Any: JSON
+    """What a recorded run asked, for a replay, whose files need not be there.
+
+    Args:
+        told: What its records say: `Chosen.told`.
+        space: What agents decide, without a temperature.
+
+    Raises:
+        DataError: The records say it in another way.
+    """
+    try:
+        kinds: tuple[Kind, Kind] = "policy", "summarizer"
+        policy, summarizer = (
+            None if told[kind] is None else Adapter(kind, told[kind]["name"], Path(told[kind]["name"]))
+            for kind in kinds
+        )
+        if (scaled := told["calibration"]) is None:
+            return Chosen(policy, summarizer, space, None, told)
+        return Chosen(policy, summarizer, _at(space, float(scaled["temperature"])), Path(scaled["file"]), told)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"what the run says of its adapters cannot be read ({error})") from None
+
+
+def _at(space: Choice | ChoiceThenText, temperature: float) -> Choice | ChoiceThenText:
+    if isinstance(space, Choice):
+        return replace(space, temperature=temperature)
+    return replace(space, choice=replace(space.choice, temperature=temperature))
 
 
 def _adapter(kind: Kind, asked: str, spec: str, choice: Choice) -> Adapter | None:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
-from mesa_meanfield.cascades.personas import PERSONAS
-from mesa_meanfield.cli.common import SUMMARIZERS
+from mesa_meanfield.cli.plantables import Call, CascadeTable, FactoryTable, Named, Said, Table, Whole
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.experiments.objectives import AreaUnder, ShareAt, TimeToReversal
 from mesa_meanfield.interventions import Announce, Inject, Mute, Persuade, Replace
@@ -41,93 +40,6 @@ _EXPECTED = {
     "control": "a list of tables, each below a line [[control]]",
     "candidates": "lists of tables, each below a line [[candidates.NAME]], or NAME = [] for doing nothing",
 }
-
-
-class Table(BaseModel):
-    """A table of a plan file: no field that it does not know, nothing guessed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Said(Table):
-    """What a script lets an agent do; without text and labels nothing."""
-
-    text: str = ""
-    labels: dict[str, str] = Field(default_factory=dict)
-
-
-class Named(Table):
-    """A function that changes a state's text."""
-
-    function: str
-
-
-class Call(Table):
-    """An intervention or an objective of one's own."""
-
-    call: str
-
-
-class CascadeTable(Table):
-    """A recorded cascade: its first part played, the rest simulated."""
-
-    data: str | None = None
-    """The file, from the plan file's folder on; without it the shipped cascades."""
-    id: str | None = None
-    """Which cascade of it; without it the first one that has actions."""
-    warm_up: float = Field(0.3, ge=0, lt=1)
-    per_tick: int | None = Field(None, ge=1)
-    agents: int | None = Field(None, ge=1)
-    summarizer: str = "llm"
-    backend: str = "embedded"
-    adapter: str = "auto"
-    summarizer_adapter: str = "auto"
-    calibration: str | None = None
-    dimension: str | None = None
-    persona: str = "graded"
-    texts: bool = True
-    prompts: str | None = None
-
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"summarizer": SUMMARIZERS, "persona": PERSONAS}
-
-
-class FactoryTable(Table):
-    """A Mesa model of one's own."""
-
-    factory: str
-    """A function: seed -> model."""
-    parameters: dict[str, Any] = Field(default_factory=dict)  # Any: the function's own business
-    """What else it is given, by name."""
-    backend: str | None = None
-    """A model that all replicas share; the function gets it as ``backend``."""
-    crowd: str | None = None
-    """The model's attribute that holds the scheduler, where it has several."""
-
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
-
-class Budget(Table):
-    """What may be spent."""
-
-    tokens: int | None = Field(None, ge=1)
-
-
-class _Whole(Table):
-    """A whole plan file, its tables of several kinds unread."""
-
-    model: dict[str, Any]  # Any: TOML, here and below
-    question: str = ""
-    ticks: int | None = Field(None, ge=1)
-    replicas: int = Field(20, ge=1)
-    fork_at: int | None = Field(None, ge=0)
-    seed: int = Field(0, ge=0)
-    confidence: float = Field(0.95, gt=0, lt=1)
-    label: str | None = None
-    intervention: list[dict[str, Any]] = Field(default_factory=list)
-    control: list[dict[str, Any]] = Field(default_factory=list)
-    candidates: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)
-    objective: dict[str, Any] | None = None
-    budget: Budget = Budget(tokens=None)
 
 
 _Known = TypeVar("_Known", bound=Table)
@@ -181,11 +93,9 @@ def read_plan_file(path: Path) -> PlanFile:
         values = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise DataError(f"{path}: is no TOML: {error}") from None
-    whole = _checked(_Whole, values, f"{path}")
+    whole = _checked(Whole, values, f"{path}")
     objective, maximise = _objective(whole.objective, f"{path}: [objective]")
-    candidates = {
-        name: _parts(tables, f"{path}: [[candidates.{name}]]") for name, tables in whole.candidates.items()
-    }
+    candidates = {name: _parts(tables, f"{path}: [[candidates.{name}]]") for name, tables in whole.candidates.items()}
     return PlanFile(
         path=path,
         content=content,
@@ -215,7 +125,7 @@ def unknown(where: str, what: str, name: str, known: Iterable[str]) -> DataError
 
 
 def _model(values: Mapping[str, Any], where: str) -> CascadeTable | FactoryTable:
-    kind = FactoryTable if "factory" in values else CascadeTable
+    kind: type[CascadeTable] | type[FactoryTable] = FactoryTable if "factory" in values else CascadeTable
     table = _checked(kind, values, where)
     for field, known in kind.choices.items():
         if (value := getattr(table, field)) not in known:
@@ -279,12 +189,12 @@ def _checked(kind: type[_Known], values: Mapping[str, Any], where: str, *more: s
     name = str(one["loc"][0])
     field = ".".join(map(str, one["loc"]))
     if one["type"] == "extra_forbidden" and len(one["loc"]) == 1:
-        if kind is not _Whole and name in _Whole.model_fields and not get_close_matches(name, known, 1):
+        if kind is not Whole and name in Whole.model_fields and not get_close_matches(name, known, 1):
             raise DataError(f"{where}: {name} belongs to the whole plan: write it above the first table")
         raise unknown(where, "field", name, known)
     if name in _EXPECTED and one["type"] != "missing":
         raise DataError(f"{where}: {name} must be {_EXPECTED[name]}, got {values[name]!r}")
     if one["type"] == "missing":
-        table = kind is _Whole and name == "model"
+        table = kind is Whole and name == "model"
         raise DataError(f"{where}: {'the table [model]' if table else field} is missing")
     raise DataError(f"{where}: {field}: {one['msg']}, got {one['input']!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from mesa_meanfield.backends.batching import BatchingBackend
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cli.adapters import Adapter, Chosen, choose
 from mesa_meanfield.cli.common import SHIPPED, prompts_in, read_data, sha256, summarizer_named
-from mesa_meanfield.cli.planfile import CascadeTable, FactoryTable, PlanFile
-from mesa_meanfield.cli.planparts import Function, Functions
+from mesa_meanfield.cli.planfile import PlanFile, unknown
+from mesa_meanfield.cli.planparts import Function, Functions, named_labels
+from mesa_meanfield.cli.plantables import CascadeTable, FactoryTable
 from mesa_meanfield.cli.run import pick
 from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.errors import DataError, MeanFieldError
@@ -32,7 +33,7 @@ from mesa_meanfield_models.cascade.model import CascadeModel
 class Followers(Plain):
     """How many followers a reader has; fewer than none for those of the warm-up, who have acted already."""
 
-    of: Mapping[str, int]
+    of: Mapping[str, int] = field(repr=False)
 
     def __call__(self, agent: Any) -> float:  # Any: a reader
         """By the agent's key."""
@@ -101,6 +102,32 @@ def labels_known(make: ModelFactory, seed: int, crowd: str | None, where: str) -
         raise
     except Exception as error:  # of a user's own code
         raise DataError(f"{where}: the model cannot be made: {type(error).__name__}: {error}") from error
+
+
+def check_labels(plan: PlanFile, known: Mapping[str, tuple[str, ...]]) -> None:
+    """See that what interventions say by themselves has labels of the model.
+
+    Raises:
+        DataError: One is none of them.
+    """
+    parts = [*plan.interventions, *plan.control, *(part for of in plan.candidates.values() for part in of)]
+    for where, said in named_labels(parts):
+        for dimension, label in said.items():
+            if known and dimension not in known:
+                raise unknown(f"{where}: labels", "dimension of this model", dimension, known)
+            if known and label not in known[dimension]:
+                raise unknown(f"{where}: labels", f"label of {dimension}", label, known[dimension])
+
+
+def check_label(name: str | None, known: Mapping[str, tuple[str, ...]], where: str) -> None:
+    """See that a label, if one is asked for, is one that agents can decide, where those are known.
+
+    Raises:
+        DataError: It is none.
+    """
+    labels = [label for of in known.values() for label in of]
+    if name is not None and labels and name not in labels:
+        raise unknown(where, "label of this model", name, labels)
 
 
 # --- A recorded cascade ----------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from mesa_meanfield.choosers import Who, most_influential
-from mesa_meanfield.cli.planfile import FUNCTION, INTERVENTIONS, OBJECTIVES, Named, Part, Said
+from mesa_meanfield.cli.planfile import FUNCTION, INTERVENTIONS, OBJECTIVES, Part
+from mesa_meanfield.cli.plantables import Named, Said
 from mesa_meanfield.data import Decision
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.experiments.objectives import Objective
@@ -80,7 +81,8 @@ def _of_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None  # of a file that ends in .py
+    assert spec is not None  # of a file that ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     try:

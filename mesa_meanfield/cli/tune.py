@@ -50,7 +50,8 @@ def tune(given: argparse.Namespace) -> None:
         job = prepare(given)
     except ValueError as error:  # an argument out of its range
         raise DataError(str(error)) from error
-    out = given.out or new_directory(f"tune-{given.summarizer}-{given.stages.replace(',', '-')}-{given.seed}")
+    said = "-".join((*given.summarizer, *job.settings.stages))
+    out = given.out or new_directory(f"tune-{said}-{given.seed}")
     if not given.resume:
         check_free(out)
     training.check_installed()
@@ -96,14 +97,14 @@ def _train(
     from mesa_meanfield.cli.quick import QuickRollOuts, Tuned
     from mesa_meanfield.ibtune.tune import tune as train
 
-    with progress(f"Mean fields ({given.summarizer})") if processes.main else nullcontext():
+    with progress(f"Mean fields ({', '.join(given.summarizer)})") if processes.main else nullcontext():
         items, held_out, reported = job.sides(given.summarizer, backend)
     roll_outs = None
     if given.roll_outs:
         roll_outs = QuickRollOuts(
             job.recipe,
             job.prompts,
-            lambda asked: job.summarizers(given.summarizer, asked),
+            lambda asked: job.summarizers(given.summarizer[0], asked),
             backend,
             job.held_out,
             job.reported,
@@ -111,7 +112,7 @@ def _train(
         )
 
     def renewed(model: Any, name: str) -> tuple[list[Item], list[Item], list[Item] | None]:
-        again = job.sides("llm", Tuned(model.eval(), backend, name))
+        again = job.sides(["llm"], Tuned(model.eval(), backend, name))
         return again[0], again[1], again[2] or None
 
     total = sum(
@@ -134,6 +135,7 @@ def _train(
             renewed=renewed,
             roll_outs=roll_outs,
             reported=reported or None,
+            start={} if given.policy_adapter is None else {"policy": given.policy_adapter},
         )
     if not (processes.main or processes.sharded):
         return {}

@@ -11,15 +11,25 @@ from typing import Any
 
 from mesa_meanfield.backends.load import is_server
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
-from mesa_meanfield.cli.common import SUMMARIZERS, asked_for, prompts_of, read_files, seed, summarizer_named
+from mesa_meanfield.cli.common import (
+    SUMMARIZERS,
+    asked_for,
+    prompts_of,
+    read_files,
+    seed,
+    sha256,
+    summarizer_named,
+)
 from mesa_meanfield.cli.output import note
 from mesa_meanfield.cli.training import DTYPES, PRECISIONS
 from mesa_meanfield.data import Cascade, event_of
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.ibtune.config import STAGES, Bottleneck, Lora, Optimisation, Settings
 from mesa_meanfield.ibtune.items import Item, Recipe, items_of, split
+from mesa_meanfield.ibtune.shipped import WEIGHTS
 from mesa_meanfield.prompts import Prompts
 from mesa_meanfield.protocols import Backend, Sampling, Summarizer
+from mesa_meanfield.seeds import derive, unit
 from mesa_meanfield.summarizers import SUMMARY_SAMPLING, LLMSummarizer
 
 
@@ -46,11 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--texts", action="store_true", help="learn the texts, too, not the labels alone")
     add(
         "--summarizer",
-        choices=SUMMARIZERS,
+        metavar="LIST",
         default="tally",
-        help="who writes the mean fields that are learned from (default tally)",
+        help=f"who writes the mean fields that are learned from, of {', '.join(SUMMARIZERS)} (default tally); with "
+        "several, each cascade has one of them, drawn by the seed",
     )
     add("--stages", metavar="LIST", default="policy", help=f"of {', '.join(STAGES)}, in order (default policy)")
+    add(
+        "--policy-adapter",
+        metavar="PATH",
+        type=Path,
+        help="the policy to begin with; without a stage of its own it decides as it is while the summarizer learns",
+    )
     add(
         "--backend",
         metavar="SPEC",
@@ -158,13 +175,27 @@ class Job:
     """Those of the fold; where there is none, the held-out ones give the figures."""
     prompts: Mapping[str, Prompts]
 
-    def sides(self, summarizer: str, backend: Backend) -> tuple[list[Item], list[Item], list[Item]]:
-        """The ticks to learn from, the held-out ones and those of the fold, their mean fields by this summarizer."""
-        writers = self.summarizers(summarizer, backend)
+    def sides(self, names: Sequence[str], backend: Backend) -> tuple[list[Item], list[Item], list[Item]]:
+        """The ticks to learn from, the held-out ones and those of the fold, mean fields by these summarizers."""
         plain = replace(self.recipe, permute_labels=False)  # figures and temperatures are of the order in use
         sides = ((self.train, self.recipe), (self.held_out, plain), (self.reported, plain))
-        train, held_out, reported = (items_of(one, how, writers, self.prompts) if one else [] for one, how in sides)
+        train, held_out, reported = (
+            [
+                item
+                for name, part in self._shared_out(cascades, names).items()
+                for item in items_of(part, how, self.summarizers(name, backend), self.prompts)
+            ]
+            for cascades, how in sides
+        )
         return train, held_out, reported
+
+    def _shared_out(self, cascades: Sequence[Cascade], names: Sequence[str]) -> dict[str, list[Cascade]]:
+        """Summarizer -> the cascades that it writes for: a matter of the seed and of each cascade alone."""
+        found: dict[str, list[Cascade]] = {}
+        for one in cascades:
+            drawn = unit(derive(self.recipe.seed, one.dataset, one.id), "summarizer")
+            found.setdefault(names[int(drawn * len(names))], []).append(one)
+        return found
 
     def summarizers(self, name: str, backend: Backend) -> dict[str, Summarizer]:
         """Language -> the summarizer of this name, which asks this backend if it is a model."""
@@ -184,6 +215,7 @@ class Job:
         """The data as the card says them."""
         return {
             "files": dict(self.data),
+            "datasets": sorted({cascade.dataset for cascade in self.train}),
             "dimension": self.recipe.dimension,
             "labels": list(self.recipe.labels),
             "events": sorted({event_of(cascade) for cascade in self.train})[:50],
@@ -209,7 +241,12 @@ def prepare(given: argparse.Namespace) -> Job:
     if given.roll_outs < 0:
         raise DataError(f"--roll-outs must be at least 0, got {given.roll_outs}")
     stages = tuple(stage.strip() for stage in given.stages.split(","))
-    if "summarizer" in stages and given.summarizer != "llm":
+    given.summarizer = [name.strip() for name in given.summarizer.split(",")]
+    if unknown := [name for name in given.summarizer if name not in SUMMARIZERS]:
+        raise DataError(f"--summarizer: there is no {unknown[0]!r}; there are {', '.join(SUMMARIZERS)}")
+    if given.policy_adapter is not None and not (given.policy_adapter / WEIGHTS).is_file():
+        raise DataError(f"--policy-adapter {given.policy_adapter}: {WEIGHTS} is missing there")
+    if "summarizer" in stages and given.summarizer != ["llm"]:
         raise DataError("--stages summarizer needs --summarizer llm, whose summaries it trains")
     settings = Settings(
         stages=stages,
@@ -258,4 +295,5 @@ def prepare(given: argparse.Namespace) -> Job:
 def identity(given: argparse.Namespace, job: Job, place: Mapping[str, Any]) -> str:  # Any: JSON
     """What must be the same for a training to be gone on with: all that changes a result."""
     asked = asked_for(given, "data", "out", "resume", "checkpoint_minutes", "log_with")
-    return json.dumps([asked, dict(job.data), {name: place[name] for name in ("dtype", "precision")}])
+    begun = None if given.policy_adapter is None else sha256(given.policy_adapter / WEIGHTS)
+    return json.dumps([asked, dict(job.data), begun, {name: place[name] for name in ("dtype", "precision")}])

@@ -12,6 +12,7 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -121,6 +122,22 @@ def weights_of(model: Any, name: str) -> dict[str, torch.Tensor]:
 def put_back(model: Any, name: str, weights: Mapping[str, torch.Tensor]) -> None:
     """Give an adapter these weights."""
     peft.set_peft_model_state_dict(model, dict(weights), adapter_name=name)
+
+
+def begin_with(model: Any, name: str, folder: Path) -> None:
+    """Give an adapter the weights of one that was saved.
+
+    Raises:
+        BackendError: It is not there, or not of the same shape.
+    """
+    try:
+        saved = load_file(folder / _WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise BackendError(f"{folder}: no adapter can be read there: {error}") from error
+    own = weights_of(model, name)
+    if {key: tensor.shape for key, tensor in own.items()} != {key: tensor.shape for key, tensor in saved.items()}:
+        raise BackendError(f"{folder}: this adapter has another shape; give the --rank and --layers that it has")
+    put_back(model, name, saved)
 
 
 def save_adapter(model: Any, name: str, folder: Path, card: str = "", base: str | None = None) -> Path:

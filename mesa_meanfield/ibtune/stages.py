@@ -128,7 +128,7 @@ class Trainer:
         """What a stage minimises on some ticks, added up, with gradients; the seed is that of sampled summaries."""
         if stage != "summarizer":
             return self.policy(items, stage)
-        return self.summarizer(items, "policy" if "policy" in self.settings.stages else None, seed)
+        return self.summarizer(items, "policy" if "policy" in self.model.peft_config else None, seed)
 
     def policy(self, items: Sequence[Item], stage: Stage) -> tuple[torch.Tensor, Sums]:
         """D of some ticks, added up, with gradients."""

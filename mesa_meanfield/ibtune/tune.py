@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from mesa_meanfield.ibtune.config import CURVES, Optimisation, Settings
 from mesa_meanfield.ibtune.items import Item
 from mesa_meanfield.ibtune.looks import Figures, Looks, RollOuts
 from mesa_meanfield.ibtune.loop import Loop, Row
-from mesa_meanfield.ibtune.lora import compute_again_instead_of_keeping, save_adapter, with_adapters
+from mesa_meanfield.ibtune.lora import begin_with, compute_again_instead_of_keeping, save_adapter, with_adapters
 from mesa_meanfield.ibtune.processes import Processes
 from mesa_meanfield.ibtune.stages import Trainer
 from mesa_meanfield.seeds import derive
@@ -63,6 +63,7 @@ def tune(
     renewed: Callable[[Any, str], tuple[Sequence[Item], Sequence[Item], Sequence[Item] | None]] | None = None,
     roll_outs: RollOuts | None = None,
     reported: Sequence[Item] | None = None,
+    start: Mapping[str, Path] | None = None,
 ) -> Tuned:
     """Train adapters on recorded ticks.
 
@@ -85,6 +86,8 @@ def tune(
         roll_outs: Quick roll-outs of held-out cascades, at every look at the held-out ticks; None for none.
         reported: The ticks of the figures before and after, where they must decide nothing; by default the
             held-out ones.
+        start: Adapter -> the folder of a saved one that it begins with; one that no stage trains stays as it is,
+            such as the policy while the summarizer is trained.
 
     Raises:
         DataError: There is nothing to learn from, or nothing that can be resumed.
@@ -94,9 +97,12 @@ def tune(
     accelerator = accelerator or Accelerator()
     processes = Processes(accelerator)
     folder.mkdir(parents=True, exist_ok=True)
-    names = list(dict.fromkeys(settings.stages))
+    start = start or {}
     processes.place(model)
-    trainer = Trainer(with_adapters(model, names, settings.lora, settings.seed), tokenizer, settings)
+    adapted = with_adapters(model, (*settings.stages, *start), settings.lora, settings.seed)
+    for name, place in start.items():
+        begin_with(adapted, name, place)
+    trainer = Trainer(adapted, tokenizer, settings)
     trainer.listen = listen
     if settings.optimisation.checkpointing:
         compute_again_instead_of_keeping(model)
@@ -117,7 +123,7 @@ def tune(
             train, held_out, reported = renewed(trainer.model, "summarizer")
         with _one_line_if_out_of_memory(stage, settings.optimisation, accelerator.device):
             loop.run(number, stage, train, held_out, reported)
-    return _finish(loop, names, base)
+    return _finish(loop, list(dict.fromkeys(settings.stages)), base)
 
 
 def _finish(loop: Loop, names: Sequence[str], base: str | None) -> Tuned:

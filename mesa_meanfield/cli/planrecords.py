@@ -1,0 +1,63 @@
+"""What ``compare`` and ``plan`` write beside their reports, and read when they go on with something unfinished."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mesa_meanfield.directory import Directory
+from mesa_meanfield.errors import DataError
+from mesa_meanfield.protocols import Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_table(directory: Directory, name: str, frame: pd.DataFrame) -> list[str]:
+    """Write a tidy table as CSV, and as Parquet where pandas can; returns the files' names."""
+    names = [f"{name}.csv"]
+    frame.to_csv(directory.partial / names[0], index=False)
+    if any(importlib.util.find_spec(engine) for engine in ("pyarrow", "fastparquet")):
+        names.append(f"{name}.parquet")
+        frame.to_parquet(directory.partial / names[1], index=False)
+    return names
+
+
+def usage_of(usage: Usage) -> dict[str, float]:
+    """What was spent, as the commands print it."""
+    return {name: getattr(usage, name) for name in ("calls", "tokens_asked", "tokens_computed", "retries", "seconds")}
+
+
+def check_same(file: Path, asked: Mapping[str, Any]) -> None:  # Any: JSON
+    """See that something unfinished was begun with the same plan file and arguments.
+
+    Args:
+        file: Its ``config.json``.
+        asked: What is asked now.
+
+    Raises:
+        DataError: The file cannot be read, or something else was asked.
+    """
+    try:
+        begun = _flat(json.loads(file.read_text(encoding="utf-8"))["asked"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); begin anew with another --out") from error
+    now = _flat(asked)
+    for name in {**begun, **now}:
+        if begun.get(name) != now.get(name):
+            raise DataError(f"{file}: was begun with another {name}; give the same, or begin anew with another --out")
+
+
+def in_words(told: object) -> object:
+    """A setting for a table: of a dict its entries on one line, without those that are nothing."""
+    if not isinstance(told, dict):
+        return told
+    entries = {key: one["name"] if isinstance(one, dict) and "name" in one else one for key, one in told.items()}
+    return ", ".join(f"{key} {one}" for key, one in entries.items() if one is not None) or "none"
+
+
+def _flat(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {"command": asked["command"], "plan file": asked["plan_sha256"], **asked["arguments"]}
