@@ -27,6 +27,8 @@ class RunDirectory:
     ``config.json`` holds what the run was asked to do, ``decisions.jsonl`` one line per decision,
     ``fields.jsonl`` one per tick (a tick counts as recorded when its line is there), ``result.json``
     what came out, and ``calls.sqlite`` every call of a model, where it was asked through `calls`.
+    ``injected`` marks posts by accounts outside the population, ``notices`` are the public statements that
+    reached the agent, and ``interventions`` what changed anything in the tick.
     ``sources`` are the ids of the recorded actions from which a state, or a mean field with all before it,
     was made; empty where no `LeakGuard` looked on.
 
@@ -71,6 +73,7 @@ class RunDirectory:
         """Append a tick: first its decisions, then the mean field that came out of it."""
         rows = [self._decision(tick, *pair) for pair in zip(tick.states, tick.decisions, strict=True)]
         row = {"tick": tick.number, "recorded": tick.recorded, **self._field(field)}
+        row["interventions"] = list(tick.interventions)
         if groups:
             row["groups"] = {group: self._field(one) for group, one in groups.items()}
         self._directory.append({"decisions.jsonl": rows, "fields.jsonl": [row]})
@@ -104,8 +107,10 @@ class RunDirectory:
             "seed": decision.seed,
             "failure": decision.failure,
             "recorded": decision.recorded,
+            "injected": decision.injected,
             "prompt_hash": decision.prompt_hash,
             "state": state.text,
+            "notices": [notice._asdict() for notice in state.notices],
             "sources": _actions(state.sources),
             "group": state.group,
             "parent": decision.parent,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from fake_server import FakeServer
 
 from mesa_meanfield.backends.batching import BatchingBackend
+from mesa_meanfield.backends.budget import Budget
+from mesa_meanfield.backends.calls import CallLog
 from mesa_meanfield.backends.load import load_backend
+from mesa_meanfield.backends.log import LoggedBackend
 from mesa_meanfield.backends.scripted import ScriptedBackend
 from mesa_meanfield.backends.server import ServerBackend
 from mesa_meanfield.errors import Cancelled
@@ -41,9 +46,17 @@ def embedded() -> AbstractContextManager[Backend]:
     return nullcontext(load_backend("embedded", batch=3))
 
 
+@contextmanager
+def logged() -> Iterator[LoggedBackend]:
+    with TemporaryDirectory() as folder, closing(CallLog(Path(folder) / "log")) as log:
+        yield LoggedBackend(ScriptedBackend(), log)
+
+
 BACKENDS: dict[str, Callable[[], AbstractContextManager[Backend]]] = {
     "scripted": lambda: nullcontext(ScriptedBackend()),
     "batching": lambda: nullcontext(BatchingBackend(ScriptedBackend(), max_wait=0)),
+    "budgeted": lambda: nullcontext(Budget(calls=1000).watch(ScriptedBackend())),
+    "logged": logged,
     "server": server,
     "local-tiny": tiny,
     "embedded": embedded,
@@ -55,6 +68,8 @@ BACKENDS: dict[str, Callable[[], AbstractContextManager[Backend]]] = {
     params=[
         "scripted",
         "batching",
+        "budgeted",
+        "logged",
         "server",
         pytest.param("local-tiny", marks=pytest.mark.torch),
         pytest.param("embedded", marks=pytest.mark.model),

@@ -51,7 +51,7 @@ def test_the_run_directory_holds_everything(capsys, data, tmp_path):
     run(capsys, "--data", data, "--out", tmp_path / "r")
     out = tmp_path / "r"
     assert {f.name for f in out.iterdir()} == {
-        "config.json", "decisions.jsonl", "fields.jsonl", "result.json", "trend.png"
+        "calls.sqlite", "config.json", "decisions.jsonl", "fields.jsonl", "prompts.json", "result.json", "trend.png"
     }  # fmt: skip
     decisions, fields = lines(out / "decisions.jsonl"), lines(out / "fields.jsonl")
     assert [d["agent"] for d in decisions] == [f"a{i}" for i in range(1, 21)]

@@ -79,7 +79,8 @@ def test_the_scorecard_has_all_entries_and_the_files_say_the_same(capsys, data, 
         mine = [row.kl for row in rows if row.name == entry.name]
         assert math.fsum(mine) / 6 == pytest.approx(entry.kl)
     assert {file.name for file in (tmp_path / "card").iterdir()} == {
-        "config.json", "per_cascade.jsonl", "report.html", "rollouts.jsonl", "scorecard.json"
+        "calls.sqlite", "config.json", "per_cascade.jsonl", "prompts.json", "report.html", "rollouts.jsonl",
+        "scorecard.json",
     }  # fmt: skip
     assert not (tmp_path / "card.partial").exists()
 

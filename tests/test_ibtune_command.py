@@ -68,7 +68,14 @@ def test_policy_and_summarizer_become_adapters_with_cards(capsys, world, tmp_pat
     }
     card = (out / "adapters" / "policy" / "README.md").read_text()
     config = json.loads((out / "config.json").read_text())
-    for part in (config["data_sha256"]["data.jsonl"], "Limits", "| summarizer | after |", '"held_out": ['):
+    rolled_out = f"| policy | {told['stages'][0]['before']['kl']:.4f} | {told['stages'][0]['after']['kl']:.4f} |"
+    for part in (
+        config["data_sha256"]["data.jsonl"],
+        "Limits",
+        "| summarizer | after |",
+        '"held_out": [',
+        rolled_out,
+    ):
         assert part in card
     assert read_calibrations(out / "adapters" / "policy")[0].decisions > 0
     base = load_backend(f"hf:{world / 'model'}")
@@ -147,7 +154,7 @@ def test_a_fold_gives_the_figures_and_decides_nothing(capsys, world, tmp_path):
         (["--roll-outs", "-1"], "--roll-outs"),
         (["--layers", "0"], "layers"),
         (["--layers", "9"], "no last 9"),
-        (["--summarizer", "telepathy"], "invalid choice"),
+        (["--summarizer", "telepathy"], "there is no 'telepathy'"),
     ],
 )
 def test_wrong_use_is_one_line(capsys, world, tmp_path, options, said):

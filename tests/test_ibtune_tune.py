@@ -217,13 +217,17 @@ def test_a_second_policy_stage_gets_fields_by_the_tuned_summarizer(words, tmp_pa
     assert len(result.stages) == 3
 
 
-def test_running_out_of_memory_is_one_line_with_advice(words, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("parts", "advice"), [(2, "take --accumulation 4, or --checkpointing"), (None, "take --checkpointing, or fewer")]
+)
+def test_running_out_of_memory_is_one_line_with_advice(words, tmp_path, monkeypatch, parts, advice):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
 
     monkeypatch.setattr("mesa_meanfield.ibtune.stages.losses", full)
-    with pytest.raises(BackendError, match=r"out of memory.*--accumulation 4.*--checkpointing") as caught:
-        trained(words, tmp_path, replace(SMALL, every=100, stages=("policy",)))
+    settings = replace(SMALL, every=100, stages=("policy",), optimisation=replace(FAST, accumulation=parts))
+    with pytest.raises(BackendError, match=f"Stage policy: out of memory on cpu; {advice}") as caught:
+        trained(words, tmp_path, settings)
     assert "\n" not in str(caught.value)
 
 

@@ -13,6 +13,7 @@ from worlds import tick
 
 from mesa_meanfield import Decision, MeanField
 from mesa_meanfield import directory as files
+from mesa_meanfield.data import Notice, State, Tick
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.store import RunDirectory
 
@@ -92,8 +93,10 @@ def test_a_decision_is_kept_with_all_that_made_it(tmp_path):
         "seed": 2**62,
         "failure": None,
         "recorded": False,
+        "injected": False,
         "prompt_hash": "ab",
         "state": "You are reader 1.",
+        "notices": [],
         "labels": {"stance": "deny"},
         "value": None,
         "sources": [],
@@ -130,6 +133,7 @@ def test_a_field_is_kept_with_exact_shares_and_those_of_the_groups(tmp_path):
         {
             "tick": 2,
             "recorded": False,
+            "interventions": [],
             "text": "Calm.",
             "shares": shares,
             "latest": shares,
@@ -138,6 +142,18 @@ def test_a_field_is_kept_with_exact_shares_and_those_of_the_groups(tmp_path):
             "groups": {"north": north},
         }
     ]
+
+
+def test_interventions_and_what_they_did_are_kept(tmp_path):
+    directory = RunDirectory(tmp_path / "run", {})
+    reader = State("a1", "A reader.", notices=(Notice("the mayor", "It is false.", "media"),))
+    decisions = (Decision("Hm."), Decision("Boo!", injected=True))
+    record(directory, Tick(1, (reader, State("bot", "")), decisions, ("Announce(at=1)", "Inject(at=1)")))
+    first, second = rows(directory.partial, "decisions.jsonl")
+    assert first["notices"] == [{"source": "the mayor", "text": "It is false.", "channel": "media"}]
+    assert (first["injected"], second["injected"], second["notices"]) == (False, True, [])
+    (field,) = rows(directory.partial, "fields.jsonl")
+    assert field["interventions"] == ["Announce(at=1)", "Inject(at=1)"]
 
 
 def test_of_several_dimensions_the_chosen_one_is_written(tmp_path):

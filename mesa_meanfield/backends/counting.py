@@ -16,9 +16,9 @@ from mesa_meanfield.backends.scripted import ScriptedBackend
 from mesa_meanfield.protocols import Likelihood, Reply, Request, Usage
 
 HOW = (
-    f"prompts at {BYTES_PER_TOKEN} UTF-8 bytes a token and {TEMPLATE_TOKENS} tokens for the chat template, replies at "
-    "their full length; made-up replies stand for the model's, nothing is asked again, and what is asked twice is "
-    "counted once"
+    f"prompts at {BYTES_PER_TOKEN} UTF-8 bytes a token and {TEMPLATE_TOKENS} tokens for the chat template, replies "
+    "at their full length; made-up replies stand for the model's, none is unreadable, and what would come out of the "
+    "run's own call log is counted once"
 )
 """How a dry run comes to its figures, for those who read them."""
 
@@ -50,7 +50,9 @@ class CountingBackend:
         asked = [requests[i] for i in new.values()]
         self._count(asked, sum(one.sampling.max_tokens for one in asked))
         self._known |= new.keys()
-        return [_lengthened(reply, one) for reply, one in zip(self._made_up.generate(requests), requests, strict=True)]
+        return [
+            _lengthened(reply, one) for reply, one in zip(self._made_up.generate(requests), requests, strict=True)
+        ]
 
     def score(self, requests: Sequence[Request], candidates: Sequence[str]) -> npt.NDArray[np.float64]:
         """Log-probabilities in nats, shape (len(requests), len(candidates))."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mesa_meanfield import __version__
-from mesa_meanfield.errors import MeanFieldError, ReplyError
+from mesa_meanfield.errors import BudgetSpent, MeanFieldError, ReplyError
 
 WRONG_USE = 2
 """Exit status for wrong use and bad input; 1 is for anything else."""
@@ -39,12 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    from mesa_meanfield.cli import annotate, bench, calibrate, compare, convert, evaluate, fetch, plan, run, tune
+    from mesa_meanfield.cli import (
+        annotate,
+        bench,
+        calibrate,
+        compare,
+        convert,
+        describe,
+        evaluate,
+        fetch,
+        plan,
+        run,
+        tune,
+    )
 
     parser = _Parser(prog="mesa-meanfield", description="Populations of language-model agents under a mean field.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in (run, evaluate, compare, plan, tune, calibrate, annotate, convert, bench, fetch):
+    for command in (run, evaluate, compare, plan, describe, tune, calibrate, annotate, convert, bench, fetch):
         command.add_to(commands)
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no Chinese must not end a run
@@ -52,7 +64,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         given.do(given)
-    except ReplyError as error:
+    except (ReplyError, BudgetSpent) as error:  # neither is anything wrong with what was asked
         return _say(given, error, 1)
     except MeanFieldError as error:  # data, models, servers and arguments that are not as they should be
         return _say(given, error, WRONG_USE)

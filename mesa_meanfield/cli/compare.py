@@ -8,19 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mesa_meanfield.cli.experiment import (
-    PLAN,
-    REPORT,
-    Work,
-    add_arguments,
-    begun,
-    prepare,
-)
+from mesa_meanfield.cli.experiment import add_arguments, prepare
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
 from mesa_meanfield.cli.planfile import Part, PlanFile, unknown
 from mesa_meanfield.cli.planmodel import check_label
 from mesa_meanfield.cli.planparts import interventions_of
 from mesa_meanfield.cli.planrecords import usage_of, write_table
+from mesa_meanfield.cli.work import PLAN, REPORT, Work, begun, dry_run
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.report.table import figure
 from mesa_meanfield.experiments.comparison import Comparison, Effect
@@ -55,11 +49,12 @@ def compare(given: argparse.Namespace) -> None:
     plan, functions, subject = prepared.plan, prepared.functions, prepared.subject
     interventions = interventions_of(_wanted(plan, given.candidate), functions, subject.influence)
     control = interventions_of(plan.control, functions, subject.influence)
-    with begun(prepared) as work:
+
+    def simulate(work: Work) -> Comparison:
         check_label(given.label, work.labels, "--label")
         check_label(_label(plan), work.labels, f"{plan.path}: label")
         with progress("Both arms"):
-            made = compared(
+            return compared(
                 work.make,
                 interventions,
                 replicas=plan.replicas,
@@ -72,6 +67,12 @@ def compare(given: argparse.Namespace) -> None:
                 shared=work.shared,
                 workers=given.jobs,
             )
+
+    if given.dry_run:
+        dry_run(prepared, simulate)
+        return
+    with begun(prepared) as work:
+        made = simulate(work)
         result = _write(work, made, interventions, control)
     for told in made.notes:
         note(told)
@@ -108,7 +109,7 @@ def _label(plan: PlanFile) -> str | None:
 def _write(
     work: Work, made: Comparison, interventions: Sequence[Intervention], control: Sequence[Intervention]
 ) -> Mapping[str, Any]:  # Any: JSON
-    prepared, directory = work.prepared, work.directory
+    prepared, directory = work.prepared, work.folder
     asked = prepared.given.label or _label(prepared.plan)
     main = made.effect(asked) if asked is not None else _largest(made)
     tables = [
@@ -140,7 +141,7 @@ def _write(
         "report": str(directory.path / REPORT),
         "run_dir": str(directory.path),
     }
-    work.finish(result)
+    work.finish(result, tables)
     return result
 
 

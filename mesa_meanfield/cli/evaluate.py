@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mesa_meanfield.backends.calls import CALLS, CallLog
+from mesa_meanfield.backends.counting import CountingBackend
 from mesa_meanfield.backends.load import SPECS
 from mesa_meanfield.cascades.personas import PERSONAS
-from mesa_meanfield.cli.common import (
-    SUMMARIZERS,
-    seed,
-)
-from mesa_meanfield.cli.evaluation import as_asked, prepare, simulate
+from mesa_meanfield.cli import recording
+from mesa_meanfield.cli.common import SUMMARIZERS, seed
+from mesa_meanfield.cli.evaluation import Evaluation, Held, prepare, recorded, simulate
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table
-from mesa_meanfield.cli.scoring import score
+from mesa_meanfield.cli.recording import Before
+from mesa_meanfield.cli.rerun import first_different_rollout, replaying
+from mesa_meanfield.cli.scoring import labelled, results_of, score
+from mesa_meanfield.cli.wording import write_prompts
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.report.table import entry_table, figure, interval
 from mesa_meanfield.evaluation.report.verdict import verdict
 from mesa_meanfield.evaluation.rollouts import FILE, Kept
 from mesa_meanfield.evaluation.scorecard import Scorecard
+from mesa_meanfield.protocols import Backend
 
 _ALL = ("none", "recent", "popular", "tally", "llm")
 
@@ -74,9 +78,9 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
     add("--batch", metavar="N", type=int, help="requests per batch; changes no result (default: what is fast)")
     add("--seed", metavar="N", type=seed, default=0, help="of the first replica; the next have the next (default 0)")
     add("--out", metavar="DIR", type=Path, help="the directory (default: a new one under runs/)")
-    add("--resume", metavar="DIR", type=Path, help="go on with an unfinished evaluation, as it was asked for")
+    recording.add_arguments(parser)
     add("--json", action="store_true", help="print the scorecard as JSON on stdout and nothing else")
-    parser.set_defaults(do=evaluate)
+    parser.set_defaults(do=evaluate, usual=parser.parse_args([]))
 
 
 def _names(known: Sequence[str]) -> Any:  # Any: what argparse calls a type
@@ -94,28 +98,80 @@ def _names(known: Sequence[str]) -> Any:  # Any: what argparse calls a type
 def evaluate(given: argparse.Namespace) -> None:
     """Load, simulate, score, write, print."""
     start = time.perf_counter()
-    if given.resume is not None:
-        given = as_asked(given)
+    recording.check(given)
+    given, before = recording.once_more(given)
+    budget = recording.budget_of(given)
+    counted: list[CountingBackend] = []
     try:
-        job = prepare(given)
+        job = prepare(given, before, _loader(given, before, counted))
     except ValueError as error:  # an argument out of its range
         raise DataError(str(error)) from error
-    directory = Directory(job.out, resume=given.resume is not None)
-    if given.resume is None:
-        directory.write("config.json", job.config)
+    if given.dry_run:
+        _simulate_in_vain(recorded(job, None, None, budget))
+        recording.print_estimate(given, counted)
+        return
+    directory, log = Directory(job.out, resume=given.resume is not None), None
     try:
-        kept = Kept(directory)
-        simulate(job, kept)
-        scorecard = score(job, kept, directory, start)
+        if given.resume is None:
+            directory.write("config.json", job.config)
+        write_prompts(directory.partial, job.settings.prompts.values())
+        if given.replay is None:
+            log = CallLog(directory.partial / CALLS)
+            if given.resume is not None:
+                log.forget_failures()
+        with recording.opened(given.cache) as cache:
+            job = recorded(job, log, cache, budget)
+            kept = Kept(directory)
+            simulate(job, kept)
+            scorecard = score(job, kept, directory, start)
+        write_prompts(directory.partial, job.settings.prompts.values(), job.examples)
+        if log is not None:
+            log.close()  # an open database must not be moved
+        different = None
+        if given.replay is not None:
+            different = first_different_rollout(given.replay, directory.partial)
         directory.finish()
     finally:
-        directory.drop_if_empty(FILE)
         if directory.partial.exists():
-            note(f"not done; go on by: mesa-meanfield evaluate --resume {directory.path}")
+            if log is not None:
+                log.drop_if_empty()
+            directory.drop_if_empty(FILE, CALLS)
+        if directory.partial.exists():
+            again = f"{directory.partial} holds the replay up to there"
+            if given.replay is None:
+                again = f"go on by: mesa-meanfield evaluate --resume {directory.path}"
+            note(f"not done; {again}")
+    recording.tell_paid(given, budget)
     if given.json:
         print_json(scorecard.model_dump(mode="json"))
     else:
         _print(scorecard)
+    if given.replay is not None:
+        recording.tell_replay(given.replay, directory.path, different)
+
+
+def _loader(
+    given: argparse.Namespace, before: Before | None, counted: list[CountingBackend]
+) -> Callable[[str], Backend] | None:
+    """Where the models come from, if not from where they are usually loaded."""
+    if before is not None and given.replay is not None:
+        return replaying(before)
+    if not given.dry_run:
+        return None
+
+    def count(spec: str) -> CountingBackend:
+        counted.append(recording.counting(spec))
+        return counted[-1]
+
+    return count
+
+
+def _simulate_in_vain(job: Evaluation) -> None:
+    """Ask all that an evaluation asks, and keep nothing."""
+    held = Held()
+    simulate(job, held)
+    if job.annotator is not None:
+        labelled(job.annotator, results_of(job, held))
 
 
 def _print(scorecard: Scorecard) -> None:

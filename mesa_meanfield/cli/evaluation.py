@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mesa_meanfield.backends.budget import Budget
+from mesa_meanfield.backends.calls import CallLog
+from mesa_meanfield.backends.log import LoggedBackend, fingerprint
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cli.adapters import NONE
@@ -24,19 +26,23 @@ from mesa_meanfield.cli.common import (
     sha256,
 )
 from mesa_meanfield.cli.output import note, progress
+from mesa_meanfield.cli.recording import ANEW, Before
+from mesa_meanfield.cli.rerun import check_same, made_by, recorded_calibrations, recorded_made_by
 from mesa_meanfield.cli.simulations import Models, Settings, Simulation, simulations_of, simulator
+from mesa_meanfield.cli.weights import hardware
+from mesa_meanfield.cli.wording import Examples, check_prompts
 from mesa_meanfield.data import Cascade, event_of
-from mesa_meanfield.directory import Directory, check_free
+from mesa_meanfield.directory import check_free
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.annotation.annotator import Annotator
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rivals import Trained, folds, train_folds
-from mesa_meanfield.evaluation.rollouts import Kept, by_simulation, roll_out
+from mesa_meanfield.evaluation.rollouts import Kept, Key, RollOut, by_simulation, roll_out
 from mesa_meanfield.evaluation.selection import comparable, stratified
+from mesa_meanfield.protocols import Backend
 
 LABELS = "labels.jsonl"
-_ANEW = ("json", "jobs", "batch", "resume", "out")
-"""What may differ when an evaluation is gone on with: nothing that changes a result."""
+Load = Callable[[str], Backend]
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,17 @@ class Evaluation:
     models: Models
     annotator: Annotator | None
     config: Mapping[str, Any]
+    examples: Examples
+    """Some of the prompts, once they were asked."""
 
 
-def prepare(given: argparse.Namespace) -> Evaluation:
+def prepare(given: argparse.Namespace, before: Before | None = None, load: Load | None = None) -> Evaluation:
     """Read and check everything, and load the models, before anything is written.
+
+    Args:
+        given: The arguments.
+        before: The evaluation that is gone on with, or replayed.
+        load: Spec -> the model; by default it is loaded, and answers.
 
     Raises:
         DataError: Data or arguments are not as they should be.
@@ -84,6 +97,8 @@ def prepare(given: argparse.Namespace) -> Evaluation:
     prompts = {language: prompts_in(language, given.prompts) for language in {one.language for one in cascades}}
     if given.out is not None and given.resume is None:
         check_free(given.out)
+    if before is not None and given.resume is not None:
+        check_prompts(before.folder, prompts.values())
     out = given.resume or given.out or new_directory(f"evaluate-{given.seed}")
     simulations = simulations_of(
         given.summarizers,
@@ -93,18 +108,32 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         summarizer_adapter=given.summarizer_adapter,
         calibration=given.calibration,
     )
+    replayed = before if given.replay is not None else None
     with progress("Backend"):
-        models = Models(simulations, {event_of(one) for one in cascades}, batch=given.batch)
-        annotator = _annotator(given, out, models)
+        models = Models(
+            simulations,
+            {event_of(one) for one in cascades},
+            batch=given.batch,
+            load=load,
+            calibrations=None if replayed is None else recorded_calibrations(replayed),
+        )
+        if given.annotator is not None:
+            models.bare(given.annotator)
     config = {
-        **asked_for(given, *_ANEW),
+        "command": "evaluate",
+        **asked_for(given, *ANEW),
+        "replay": None if given.replay is None else str(given.replay),
         "data_sha256": [sha256(file) for file in given.data or [SHIPPED]],
         "train_sha256": [sha256(file) for file in given.train],
         "models": dict(models.names),
+        **(recorded_made_by(replayed) if replayed is not None else {} if given.dry_run else made_by(models)),
         "dimension": dimension,
         "labels": list(labels),
+        "machine": hardware(),
         **circumstances(),
     }
+    if before is not None and given.resume is not None:
+        check_same(before, config)
     settings = Settings(
         dimension=dimension,
         labels=labels,
@@ -124,18 +153,42 @@ def prepare(given: argparse.Namespace) -> Evaluation:
         simulations=tuple(simulations),
         settings=settings,
         models=models,
-        annotator=annotator,
+        annotator=None,
         config=config,
+        examples=Examples(),
     )
+
+
+def recorded(job: Evaluation, log: CallLog | None, cache: CallLog | None, budget: Budget) -> Evaluation:
+    """The evaluation whose models are behind a call log, with whoever labels the texts.
+
+    Args:
+        job: An evaluation that asks its models themselves.
+        log: Where their answers are kept; None where they come from one, or are made up.
+        cache: The log that runs share.
+        budget: What may be paid for.
+    """
+
+    def behind(base: Backend, adapters: Mapping[str, str]) -> Backend:
+        if log is not None:
+            hashes = {name: fingerprint(folder) for name, folder in adapters.items()}
+            base = LoggedBackend(budget.watch(base), log, cache=cache, adapters=hashes)
+        return job.examples.watch(base)
+
+    job.models.record(behind)
+    return replace(job, annotator=_annotator(job.given, job.out, job.models))
 
 
 def _annotator(given: argparse.Namespace, out: Path, models: Models) -> Annotator | None:
     """Who labels the texts, its labels kept beside the directory: they are of use to other evaluations, too."""
     if given.annotator is None:
         return None
-    cache = given.labels_cache or out.parent / LABELS
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    return Annotator(models.bare(given.annotator, given.batch), cache=cache, seed=given.seed)
+    cache = None
+    if not given.dry_run:
+        # What a replayed evaluation knew from there, its own log does not have.
+        cache = given.labels_cache or (given.replay or out).parent / LABELS
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    return Annotator(models.bare(given.annotator), cache=cache, seed=given.seed)
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -178,7 +231,18 @@ def _training(given: argparse.Namespace, everything: Sequence[Cascade]) -> list[
     return list(training.values())
 
 
-def simulate(job: Evaluation, kept: Kept) -> None:
+class Held:
+    """Roll-outs that are kept for as long as this object lasts."""
+
+    def __init__(self) -> None:
+        self.done: dict[Key, RollOut] = {}
+
+    def add(self, one: RollOut) -> None:
+        """Keep a roll-out."""
+        self.done[one.key] = one
+
+
+def simulate(job: Evaluation, kept: Kept | Held) -> None:
     """Make the roll-outs that are not there yet."""
     names = [one.name for one in job.simulations]
     jobs = by_simulation(names, job.cascades, job.given.replicas, kept.done)
@@ -213,26 +277,3 @@ def learnt(
 def _ticks(cascade: Cascade, settings: Settings) -> int:
     parts = settings.cutting.cut(cascade)
     return len(parts.warm_up) + len(parts.roll_out)
-
-
-def as_asked(given: argparse.Namespace) -> argparse.Namespace:
-    """The arguments with which an unfinished evaluation was begun.
-
-    Raises:
-        DataError: There is none, or its data has changed.
-    """
-    path = given.resume.with_name(given.resume.name.removesuffix(".partial"))
-    file = Directory(path, resume=True).partial / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        asked = {key: config[key] for key in vars(given) if key not in {"do", "command", *_ANEW}}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{file}: cannot be read ({error}); begin anew with another --out") from error
-    for name in ("data", "train"):
-        asked[name] = [Path(one) for one in asked[name]]
-        now = [sha256(one) for one in asked[name] or ([SHIPPED] if name == "data" else [])]
-        if now != config[f"{name}_sha256"]:
-            raise DataError(f"{file}: the files of --{name} have changed since; begin anew with another --out")
-    for name in ("prompts", "labels_cache"):
-        asked[name] = None if asked[name] is None else Path(asked[name])
-    return argparse.Namespace(**{**vars(given), **asked, "resume": path})

@@ -7,18 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mesa_meanfield.cli.experiment import (
-    PLAN,
-    REPORT,
-    Work,
-    add_arguments,
-    begun,
-    prepare,
-)
+from mesa_meanfield.cli.experiment import add_arguments, prepare
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
 from mesa_meanfield.cli.planmodel import check_label
 from mesa_meanfield.cli.planparts import interventions_of, objective_of
 from mesa_meanfield.cli.planrecords import usage_of, write_table
+from mesa_meanfield.cli.work import PLAN, REPORT, Work, begun, dry_run
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.report.table import DASH, amount, figure, interval
 from mesa_meanfield.experiments.objectives import Objective
@@ -57,11 +51,13 @@ def plan(given: argparse.Namespace) -> None:
         name: interventions_of(parts, functions, subject.influence) for name, parts in asked.candidates.items()
     }
     objective = objective_of(asked.objective, functions)
-    with begun(prepared) as work:
+    wanted = asked.objective
+
+    def search(work: Work) -> Plan:
         for field in ("label", "over"):
-            check_label(asked.objective.values.get(field), work.labels, f"{asked.objective.where}: {field}")
+            check_label(wanted.values.get(field), work.labels, f"{wanted.where}: {field}")
         with progress("Candidates"):
-            made = planned(
+            return planned(
                 work.make,
                 candidates,
                 objective,
@@ -75,6 +71,12 @@ def plan(given: argparse.Namespace) -> None:
                 shared=work.shared,
                 workers=given.jobs,
             )
+
+    if given.dry_run:
+        dry_run(prepared, search)
+        return
+    with begun(prepared) as work:
+        made = search(work)
         result = _write(work, made, candidates, objective)
     if result["failed"]:
         note(f"{result['failed']} runs failed; the first: {made.ensemble.failed[0].error}")
@@ -85,7 +87,7 @@ def plan(given: argparse.Namespace) -> None:
 
 
 def _write(work: Work, made: Plan, candidates: Candidates, objective: Objective) -> Mapping[str, Any]:  # Any: JSON
-    directory, seen = work.directory, work.witness.seen
+    directory, seen = work.folder, work.witness.seen
     tables = [
         *write_table(directory, "ranking", made.frame()),
         *write_table(directory, "runs", made.ensemble.frame()),
@@ -111,7 +113,7 @@ def _write(work: Work, made: Plan, candidates: Candidates, objective: Objective)
         "report": str(directory.path / REPORT),
         "run_dir": str(directory.path),
     }
-    work.finish(result)
+    work.finish(result, tables)
     return result
 
 

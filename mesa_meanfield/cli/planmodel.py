@@ -12,7 +12,7 @@ from mesa_meanfield.actions import Choice, ChoiceThenText, labels_of
 from mesa_meanfield.backends.adapted import AdaptedBackend
 from mesa_meanfield.backends.batching import BatchingBackend
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
-from mesa_meanfield.cli.adapters import Adapter, Chosen, choose
+from mesa_meanfield.cli.adapters import Adapter, Chosen, choose, recalled
 from mesa_meanfield.cli.common import SHIPPED, prompts_in, read_data, sha256, summarizer_named
 from mesa_meanfield.cli.planfile import PlanFile, unknown
 from mesa_meanfield.cli.planparts import Function, Functions, named_labels
@@ -61,17 +61,22 @@ class Subject:
     """What makes an agent influential where nothing else is said."""
     told: Mapping[str, Any]  # Any: JSON
     """For records."""
+    prompts: tuple[Prompts, ...]
+    """The templates, where they are known."""
     factory: Callable[[Backend | None], tuple[ModelFactory, BatchingBackend | None]]
     """From the language model to the model factory, and what its replicas share."""
 
 
-def subject_of(plan: PlanFile, backend: str | None, functions: Functions) -> Subject:
+def subject_of(
+    plan: PlanFile, backend: str | None, functions: Functions, *, recorded: Mapping[str, Any] | None = None
+) -> Subject:
     """What a plan file wants simulated.
 
     Args:
         plan: The file.
         backend: A spec that takes the place of the file's.
         functions: Finds the factory.
+        recorded: What the run to be replayed says of itself: its adapters need not be there.
 
     Raises:
         DataError: Data, an adapter, or a function is not there, or a value is out of its range.
@@ -81,9 +86,11 @@ def subject_of(plan: PlanFile, backend: str | None, functions: Functions) -> Sub
     if isinstance(plan.model, FactoryTable):
         return _of_factory(plan.model, where, backend or plan.model.backend, functions)
     try:
-        return _of_cascade(plan.model, where, backend or plan.model.backend, plan.path.parent)
+        return _of_cascade(plan.model, backend or plan.model.backend, plan.path.parent, recorded)
     except (DataError, ValueError) as error:
         raise DataError(f"{where}: {error}") from error
+    except OSError as error:  # an adapter's file
+        raise DataError(f"{where}: {error.filename}: {error.strerror}") from error
 
 
 def labels_known(make: ModelFactory, seed: int, crowd: str | None, where: str) -> Mapping[str, tuple[str, ...]]:
@@ -133,7 +140,7 @@ def check_label(name: str | None, known: Mapping[str, tuple[str, ...]], where: s
 # --- A recorded cascade ----------------------------------------------------------------------------
 
 
-def _of_cascade(table: CascadeTable, where: str, spec: str, folder: Path) -> Subject:
+def _of_cascade(table: CascadeTable, spec: str, folder: Path, recorded: Mapping[str, Any] | None) -> Subject:
     file = None if table.data is None else folder / table.data
     cascades, source = read_data(file)
     cascade = pick(cascades, table.id, source)
@@ -143,7 +150,11 @@ def _of_cascade(table: CascadeTable, where: str, spec: str, folder: Path) -> Sub
     parts = cut(cascade, table.warm_up, table.per_tick, table.agents)
     if not parts.roll_out:
         raise DataError(f"{source}: nothing of cascade {cascade.id!r} is left after the warm-up; lower warm_up")
-    chosen = _chosen(table, spec, space_of(dimension, labels, prompts.language, texts=table.texts), folder)
+    space = space_of(dimension, labels, prompts.language, texts=table.texts)
+    if recorded is None:
+        chosen = _chosen(table, spec, space, folder)
+    else:
+        chosen = recalled(recorded.get("adapters", {}), space)
     actions = [action for tick in parts.roll_out for action in tick]
     about = (
         f"{cascade.id} ({cascade.domain}, {cascade.language}): {len(actions)} readers in {len(parts.roll_out)} ticks"
@@ -170,6 +181,7 @@ def _of_cascade(table: CascadeTable, where: str, spec: str, folder: Path) -> Sub
             "labels": list(labels),
             "adapters": chosen.told,
         },
+        prompts=(prompts,),
         factory=factory,
     )
 
@@ -237,5 +249,6 @@ def _of_factory(table: FactoryTable, where: str, spec: str | None, functions: Fu
         ticks=None,
         influence="followers",
         told={"factory": table.factory, "parameters": table.parameters},
+        prompts=(),
         factory=factory,
     )

@@ -1,11 +1,12 @@
-"""What the commands that ask a model have in common: their call logs, budgets, dry runs, and how they are made again."""
+"""What commands that ask a model have in common: call logs, budgets, dry runs, and how a run is made once more."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,25 @@ from mesa_meanfield.backends.calls import CallLog
 from mesa_meanfield.backends.counting import HOW, CountingBackend
 from mesa_meanfield.backends.http import checked_url
 from mesa_meanfield.backends.load import is_server
-from mesa_meanfield.backends.log import LoggedBackend
 from mesa_meanfield.cli.common import SHIPPED, sha256
 from mesa_meanfield.cli.output import note, print_json, print_lines
+from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
-from mesa_meanfield.protocols import Backend
 
 _BUDGET = ("max_calls", "max_tokens", "max_cost")
-ANEW = ("json", "jobs", "batch", "resume", "replay", "out", "cache", *_BUDGET, "price_per_million", "dry_run", "usual")
+ANEW = (
+    "json",
+    "jobs",
+    "batch",
+    "resume",
+    "replay",
+    "out",
+    "cache",
+    *_BUDGET,
+    "price_per_million",
+    "dry_run",
+    "usual",
+)
 """The arguments that may differ when a run is made again: they change no result."""
 _FILES = ("data", "train")
 _FOLDERS = ("prompts", "labels_cache")
@@ -31,7 +43,12 @@ _FOLDERS = ("prompts", "labels_cache")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the functions here read."""
     add = parser.add_argument
-    add("--resume", metavar="RUN", type=Path, help="go on with an unfinished one; what was answered is not asked again")
+    add(
+        "--resume",
+        metavar="RUN",
+        type=Path,
+        help="go on with an unfinished one; what was answered is not asked again",
+    )
     add("--replay", metavar="RUN", type=Path, help="make a finished one again from its call log, without its model")
     add("--cache", metavar="FILE", type=Path, help="a call log that runs share: what is known there is not asked")
     add("--max-calls", metavar="N", type=int, help="stop before more calls than these are paid for")
@@ -70,9 +87,7 @@ def budget_of(given: argparse.Namespace) -> Budget:
             raise DataError(f"{_option(name)} must be above 0, got {value}")
     if given.max_cost is not None and given.price_per_million is None:
         raise DataError("--max-cost needs --price-per-million: what a million tokens cost")
-    return Budget(
-        calls=given.max_calls, tokens=given.max_tokens, cost=given.max_cost, price=given.price_per_million
-    )
+    return Budget(calls=given.max_calls, tokens=given.max_tokens, cost=given.max_cost, price=given.price_per_million)
 
 
 @contextmanager
@@ -91,16 +106,36 @@ def opened(cache: Path | None) -> Iterator[CallLog | None]:
 # --- Once more -------------------------------------------------------------------------------------
 
 
-def as_asked(given: argparse.Namespace, folder: Path) -> tuple[argparse.Namespace, Mapping[str, Any]]:
-    """The arguments with which a run was begun, and the whole of its ``config.json``.
+@dataclass(frozen=True)
+class Before:
+    """A run that is gone on with, or replayed."""
 
-    Args:
-        given: The arguments of now: those in `ANEW` count, files may be elsewhere, no other may differ.
-        folder: The run's directory.
+    folder: Path
+    """Its directory, as it is called now."""
+    config: Mapping[str, Any]  # Any: JSON
+    """Its ``config.json``."""
+
+
+def once_more(given: argparse.Namespace) -> tuple[argparse.Namespace, Before | None]:
+    """The arguments with which a run to go on with, or to replay, was begun; else those of now.
+
+    Of the arguments of now those in `ANEW` count, files may be elsewhere, and no other may differ.
 
     Raises:
-        DataError: It is no run's, its files have changed, or an argument contradicts it.
+        DataError: There is no such run, its files have changed, or an argument contradicts it.
     """
+    if given.resume is not None:
+        out = given.resume.with_name(given.resume.name.removesuffix(".partial"))
+        folder = Directory(out, resume=True).partial
+        asked, config = _as_asked(given, folder)
+        return argparse.Namespace(**{**vars(asked), "resume": out}), Before(folder, config)
+    if given.replay is not None:
+        asked, config = _as_asked(given, given.replay)
+        return asked, Before(given.replay, config)
+    return given, None
+
+
+def _as_asked(given: argparse.Namespace, folder: Path) -> tuple[argparse.Namespace, Mapping[str, Any]]:
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -122,24 +157,29 @@ def as_asked(given: argparse.Namespace, folder: Path) -> tuple[argparse.Namespac
     return argparse.Namespace(**{**vars(given), **asked}), config
 
 
-def unfinished(path: Path) -> Path:
-    """The name that an unfinished run is to have, by that or by the one that it has now."""
-    return path.with_name(path.name.removesuffix(".partial"))
-
-
-def logged(
-    base: Backend, log: CallLog, cache: CallLog | None, *, adapters: Mapping[str, str] | None = None
-) -> LoggedBackend:
-    """A model behind a run's call log; a replay's, which has one already, stays as it is."""
-    return base if isinstance(base, LoggedBackend) else LoggedBackend(base, log, cache=cache, adapters=adapters)
-
-
-def tell_paid(given: argparse.Namespace, models: Iterable[LoggedBackend], budget: Budget) -> None:
-    """Where something is known from elsewhere, say what was paid now."""
+def tell_paid(given: argparse.Namespace, budget: Budget) -> None:
+    """Where something may be known from elsewhere, say what was paid now."""
     if given.resume is not None or given.cache is not None:
-        known = sum(one.hits for one in models)
-        paid = budget.paid
-        note(f"{known:,} answers were known; paid for were {paid.calls:,} calls, {paid.tokens_asked:,} tokens")
+        note(f"paid for were {budget.paid.calls:,} calls, {budget.paid.tokens_asked:,} tokens; the rest was known")
+
+
+def tell_replay(run: Path, replay: Path, different: str | None) -> None:
+    """Say whether a replay came to what was recorded.
+
+    Args:
+        run: What was replayed.
+        replay: What came of it.
+        different: Where they differ first; None where they do not.
+
+    Raises:
+        DataError: They differ.
+    """
+    if different is not None:
+        raise DataError(
+            f"{replay} is not what {run} recorded: they differ first in {different}; is this the version that "
+            "recorded it?"
+        )
+    note(f"all that {replay} came to is what {run} recorded, byte for byte")
 
 
 # --- Dry runs --------------------------------------------------------------------------------------

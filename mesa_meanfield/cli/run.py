@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import html
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesa_meanfield.backends.budget import Budget
 from mesa_meanfield.backends.load import SPECS, is_server, load_backend
+from mesa_meanfield.backends.log import LoggedBackend, replayed
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cascades.jsonl import read_cascades
 from mesa_meanfield.cascades.personas import PERSONAS
-from mesa_meanfield.cli.adapters import Chosen, add_arguments, choose
+from mesa_meanfield.cli import recording
+from mesa_meanfield.cli.adapters import add_arguments, choose, recalled
 from mesa_meanfield.cli.common import (
     SHIPPED,
     SUMMARIZERS,
@@ -29,17 +30,19 @@ from mesa_meanfield.cli.common import (
     sha256,
     summarizer_named,
 )
-from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
+from mesa_meanfield.cli.outcome import Job, outcome, print_outcome
+from mesa_meanfield.cli.output import note, print_json, progress
+from mesa_meanfield.cli.recording import Before
+from mesa_meanfield.cli.weights import hardware, weights_of
+from mesa_meanfield.cli.wording import Examples, check_prompts, write_prompts
 from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.directory import check_free
 from mesa_meanfield.errors import DataError
-from mesa_meanfield.evaluation.comparison import Comparison, compare, real_counts
-from mesa_meanfield.evaluation.report.plots import trend
-from mesa_meanfield.evaluation.rivals import Trained
+from mesa_meanfield.evaluation.comparison import real_counts
 from mesa_meanfield.evaluation.rivals import train as train_rivals
 from mesa_meanfield.policy import LLMPolicy
-from mesa_meanfield.protocols import Backend
-from mesa_meanfield.store import RunDirectory
+from mesa_meanfield.protocols import Backend, Recorder
+from mesa_meanfield.store import RunDirectory, first_difference
 from mesa_meanfield_models.cascade.model import CascadeModel
 
 
@@ -69,54 +72,66 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
     add("--prompts", metavar="DIR", type=Path, help="a folder with prompt templates that replace the shipped ones")
     add("--seed", metavar="N", type=seed, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="DIR", type=Path, help="the run directory (default: a new one under runs/)")
+    recording.add_arguments(parser)
     add("--json", action="store_true", help="print one JSON object on stdout and nothing else")
-    parser.set_defaults(do=run)
+    parser.set_defaults(do=run, usual=parser.parse_args([]))
 
 
 def run(given: argparse.Namespace) -> None:
     """Load, simulate, compare, write, print."""
     start = time.perf_counter()
+    recording.check(given)
+    given, before = recording.once_more(given)
+    budget = recording.budget_of(given)
     try:
-        job = _prepare(given)
+        job = _prepare(given, before)
+        if given.dry_run:
+            counted = recording.counting(given.backend)
+            _simulate(_model(given, job, *job.chosen.backends(counted)), job)
+            recording.print_estimate(given, [counted])
+            return
+        recorded = None if given.replay is None else replayed(given.replay)
+        base = recorded or _loaded(given, budget)
     except ValueError as error:  # an argument out of its range
         raise DataError(str(error)) from error
-    out = given.out or new_directory(f"{job.cascade.id}-{given.summarizer}-{given.seed}")
-    directory = RunDirectory(out, _config(given, job), dimension=job.dimension)
+    out = given.resume or given.out or new_directory(f"{job.cascade.id}-{given.summarizer}-{given.seed}")
+    config = _config(given, job, base, before)
+    directory = RunDirectory(out, config, dimension=job.dimension, resume=given.resume is not None)
+    examples = Examples()
     try:
-        _simulate(job, directory)
-        comparison, result = _evaluate(given, job, directory)
+        write_prompts(directory.partial, [job.prompts])
+        with recording.opened(given.cache) as cache:
+            asked = recorded or LoggedBackend(budget.watch(base), directory.calls, cache=cache)
+            decides, writes = job.chosen.backends(examples.watch(asked))
+            model = _model(given, job, decides, writes, directory)
+            _simulate(model, job)
+        write_prompts(directory.partial, [job.prompts], examples)
+        comparison, result = outcome(
+            job, model, name=given.summarizer, backend=decides.name, folder=directory.partial
+        )
         result |= {"seconds": time.perf_counter() - start, "run_dir": str(directory.path)}
+        if given.replay is not None:
+            different = first_difference(given.replay, directory.partial)
+            result["replay"] = {"of": str(given.replay), "first_difference": different}
         directory.finish(result)
     finally:
         directory.drop_if_nothing_recorded()
         if directory.partial.exists():
-            note(f"the run did not end; what was recorded is in {directory.partial}")
+            again = f"{directory.partial} holds the replay up to there"
+            if given.replay is None:
+                again = f"go on by: mesa-meanfield run --resume {directory.path}"
+            note(f"not done; {again}")
+    recording.tell_paid(given, budget)
     if given.json:
         print_json(result)
     else:
-        _print(job, comparison, result)
+        print_outcome(job, model, comparison, result)
+    if given.replay is not None:
+        recording.tell_replay(given.replay, directory.path, result["replay"]["first_difference"])
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A run before it starts."""
-
-    cascade: Cascade
-    source: str
-    trained: Trained | None
-    dimension: str
-    labels: tuple[str, ...]
-    backend: Backend
-    """What decides."""
-    chosen: Chosen
-    model: CascadeModel
-
-    @property
-    def played(self) -> int:
-        return sum(map(len, self.model.cut.warm_up))
-
-
-def _prepare(given: argparse.Namespace) -> _Job:
+def _prepare(given: argparse.Namespace, before: Before | None) -> Job:
+    """Read and check everything, before any model is loaded."""
     cascades, source = read_data(given.data)
     cascade = pick(cascades, given.id, source)
     dimension = given.dimension or dimension_of(cascade)
@@ -135,78 +150,50 @@ def _prepare(given: argparse.Namespace) -> _Job:
     prompts = prompts_in(cascade.language, given.prompts)
     if given.out is not None:
         check_free(given.out)
-    chosen = choose(given, space_of(dimension, labels, prompts.language, texts=given.texts))
+    space = space_of(dimension, labels, prompts.language, texts=given.texts)
+    if before is not None and given.replay is not None:
+        chosen = recalled(before.config.get("adapters", {}), space)
+    else:
+        chosen = choose(given, space)
+    if before is not None and given.resume is not None:
+        check_prompts(before.folder, [prompts])
+        if chosen.told != before.config.get("adapters"):
+            raise DataError(f"{before.folder}: its adapters have changed since; begin anew with another --out")
+    return Job(cascade, source, trained, dimension, labels, prompts, chosen)
+
+
+def _loaded(given: argparse.Namespace, budget: Budget) -> Backend:
+    """The model, under its budget; a server has answered once."""
     with progress("Backend"):
         base = load_backend(given.backend, batch=given.batch)
-        decides, writes = chosen.backends(base)
         if is_server(given.backend):
-            probe(base)
-    model = CascadeModel(
-        cascade,
-        policy=LLMPolicy(decides, chosen.space, prompts=prompts, on_failure="skip"),
-        summarizer=summarizer_named(given.summarizer, writes, prompts),
-        dimension=dimension,
+            probe(budget.watch(base))
+    return base
+
+
+def _model(
+    given: argparse.Namespace, job: Job, decides: Backend, writes: Backend, recorder: Recorder | None = None
+) -> CascadeModel:
+    return CascadeModel(
+        job.cascade,
+        policy=LLMPolicy(decides, job.chosen.space, prompts=job.prompts, on_failure="skip"),
+        summarizer=summarizer_named(given.summarizer, writes, job.prompts),
+        dimension=job.dimension,
         warm_up=given.warm_up,
         per_tick=given.per_tick,
         agents=given.agents,
         persona=given.persona,
+        recorder=recorder,
         rng=given.seed,
     )
-    return _Job(cascade, source, trained, dimension, labels, decides, chosen, model)
 
 
-def _simulate(job: _Job, directory: RunDirectory) -> None:
-    model = job.model
-    model.crowd.recorder = directory
+def _simulate(model: CascadeModel, job: Job) -> None:
     with progress(f"Cascade {job.cascade.id}", total=len(model.ticks)) as advance:
         while model.running:
             model.step()
             warm_up = model.crowd.tick <= len(model.cut.warm_up)
             advance("ticks, played (warm-up)" if warm_up else "ticks, simulated")
-
-
-def _evaluate(given: argparse.Namespace, job: _Job, directory: RunDirectory) -> tuple[Comparison, dict[str, Any]]:
-    simulated, usage = job.model.simulated.actions, job.model.crowd.usage
-    comparison = compare(
-        job.model.cut,
-        simulated[job.played :],
-        job.dimension,
-        job.labels,
-        name=given.summarizer,
-        trained=job.trained,
-    )
-    if comparison.failures:
-        note(f"{comparison.failures} of {len(simulated) - job.played} decisions failed and count nowhere")
-    title = f"{job.cascade.id} ({job.cascade.domain}) · {given.summarizer} · {job.backend.name}"
-    picture = directory.partial / "trend.png"
-    real, played, dimension, labels = job.model.real, job.played, job.dimension, job.labels
-    try:
-        trend(picture, real, simulated, warm_up=played, dimension=dimension, labels=labels, title=title)
-    except OSError as error:  # no picture is no reason to lose the figures
-        note(f"{picture} cannot be written: {error}")
-    return comparison, {
-        "cascade": job.cascade.id,
-        "dimension": job.dimension,
-        "labels": list(job.labels),
-        "real": comparison.real,
-        "simulated": comparison.simulated.shares,
-        "kl": comparison.simulated.kl,
-        "js": comparison.simulated.js,
-        "noise_floor": comparison.noise_floor,
-        "rivals": {entry.name: entry.kl for entry in comparison.rivals},
-        "ticks": len(job.model.cut.roll_out),
-        "agents": len(simulated) - job.played,
-        "adapters": job.chosen.told,
-        "failures": comparison.failures,
-        "summary_failures": usage.failures - comparison.failures,
-        "usage": {
-            "calls": usage.calls,
-            "tokens_asked": usage.tokens_asked,
-            "tokens_computed": usage.tokens_computed,
-            "retries": usage.retries,
-            "seconds": usage.seconds,
-        },
-    }
 
 
 def pick(cascades: Sequence[Cascade], wanted: str | None, source: str) -> Cascade:
@@ -233,42 +220,21 @@ def _others(cascade: Cascade, files: Sequence[Path]) -> list[Cascade]:
     return [one for key, one in read.items() if key not in same]
 
 
-def _config(given: argparse.Namespace, job: _Job) -> Mapping[str, Any]:
+def _config(given: argparse.Namespace, job: Job, base: Backend, before: Before | None) -> Mapping[str, Any]:
+    weights = before.config.get("weights") if before is not None else weights_of(given.backend, base)
     return {
-        **asked_for(given),
-        "data": job.source,
+        "command": "run",
+        **asked_for(given, "usual", "resume", "out", "dry_run"),
+        "data": None if given.data is None else str(given.data),
         "data_sha256": sha256(given.data or SHIPPED),
+        "train_sha256": [sha256(file) for file in given.train],
         "id": job.cascade.id,
-        "model": job.backend.name,
+        "model": base.name,
+        "weights": weights,
         "adapters": job.chosen.told,
         "dimension": job.dimension,
         "labels": list(job.labels),
+        "language": job.prompts.language,
+        "machine": hardware(),
         **circumstances(),
     }
-
-
-def _print(job: _Job, comparison: Comparison, result: Mapping[str, Any]) -> None:
-    def row(name: str, shares: Mapping[str, float], *figures: float) -> list[str]:
-        cells = [f"{shares[label]:.1%}" for label in comparison.labels]
-        return [name, *cells, *(f"{figure:.3f}" for figure in figures)]
-
-    guesses = [(f"simulated ({comparison.simulated.name})", comparison.simulated)]
-    guesses += [(entry.name, entry) for entry in comparison.rivals]
-    rows = [[*row("real", comparison.real), "", ""]]
-    rows += [row(name, entry.shares, entry.kl, entry.js) for name, entry in guesses]
-    rows.append(["noise floor", *[""] * len(comparison.labels), f"{comparison.noise_floor:.3f}", ""])
-    cascade = job.cascade
-    topic = " ".join(html.unescape(cascade.topic.text).split())
-    print_lines(f"{cascade.id} ({cascade.domain}, {cascade.language}): {topic}")
-    title = f"Shares of {result['dimension']} after {job.played} played actions ({result['agents']} simulated)"
-    print_table(title, ["", *comparison.labels, "KL (nats)", "JS distance"], rows)
-    if told := str(job.chosen):
-        print_lines(f"Adapters: {told}")
-    usage = result["usage"]
-    print_lines(
-        f"{result['agents']} decisions in {result['ticks']} ticks, {result['failures']} failed, "
-        f"{result['summary_failures']} summaries failed, {usage['retries']} retries",
-        f"{usage['calls']} calls, {usage['tokens_asked']} tokens asked, {usage['tokens_computed']} computed, "
-        f"{usage['seconds']:.1f} s in the model, {result['seconds']:.1f} s in all",
-        f"Run directory: {result['run_dir']} (trend.png shows the shares over time)",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from mesa_meanfield.cascades.dimensions import known_labels
 from mesa_meanfield.cascades.known import ANNOTATED
-from mesa_meanfield.cli.evaluation import Evaluation, learnt
+from mesa_meanfield.cli.evaluation import Evaluation, Held, learnt
 from mesa_meanfield.cli.output import note, progress
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
@@ -27,15 +28,7 @@ REPORT = "report.html"
 
 def score(job: Evaluation, kept: Kept, directory: Directory, start: float) -> Scorecard:
     """Label texts where that was asked for, score, and write the files."""
-    known = {one.id for one in job.cascades}
-    results = Results(
-        names=tuple(one.name for one in job.simulations),
-        cascades=job.cascades,
-        # In one order, whichever was done first: floating-point sums depend on it.
-        rollouts=tuple(one for key, one in sorted(kept.done.items()) if key.cascade in known),
-        cutting=job.settings.cutting,
-        seed=job.given.seed,
-    )
+    results = results_of(job, kept)
     others: list[Card] = []
     annotation = None
     if job.annotator is not None:
@@ -50,6 +43,19 @@ def score(job: Evaluation, kept: Kept, directory: Directory, start: float) -> Sc
         left_out=job.left_out,
         config=job.config,
         seconds=time.perf_counter() - start,
+    )
+
+
+def results_of(job: Evaluation, kept: Kept | Held) -> Results:
+    """The roll-outs as one whole."""
+    known = {one.id for one in job.cascades}
+    return Results(
+        names=tuple(one.name for one in job.simulations),
+        cascades=job.cascades,
+        # In one order, whichever was done first: floating-point sums depend on it.
+        rollouts=tuple(one for key, one in sorted(kept.done.items()) if key.cascade in known),
+        cutting=job.settings.cutting,
+        seed=job.given.seed,
     )
 
 
@@ -93,20 +99,9 @@ def publish(
 
 def _annotated(job: Evaluation, annotator: Annotator, results: Results) -> tuple[list[Card], Annotation]:
     """Label real and simulated texts alike: the cards of the dimensions, and how it went."""
-    by_id = {one.id: one for one in job.cascades}
     cutting = job.settings.cutting
-    with progress("Annotation"):
-        played_and_compared = annotator.annotate_all(map(cutting.covered, job.cascades))
-        real = tuple(
-            replace(one, actions=(*new.actions, *one.actions[len(new.actions) :]))
-            for one, new in zip(job.cascades, played_and_compared, strict=True)
-        )
-        simulated = [replace(by_id[one.cascade], actions=one.actions) for one in results.rollouts]
-        rollouts = tuple(
-            replace(one, actions=new.actions)
-            for one, new in zip(results.rollouts, annotator.annotate_all(simulated), strict=True)
-        )
-    results = replace(results, cascades=real, rollouts=rollouts)
+    results = labelled(annotator, results)
+    real = results.cascades
     cards = []
     for dimension in (f"{ANNOTATED}{name}" for name in annotator.dimensions):
         labels = known_labels(dimension)
@@ -123,12 +118,31 @@ def _annotated(job: Evaluation, annotator: Annotator, results: Results) -> tuple
     return cards, annotator.annotation(agreements(pairs))
 
 
+def labelled(annotator: Annotator, results: Results) -> Results:
+    """The same with labels for the texts of all that is compared, real and simulated."""
+    by_id = {one.id: one for one in results.cascades}
+    with progress("Annotation"):
+        played_and_compared = annotator.annotate_all(map(results.cutting.covered, results.cascades))
+        real = tuple(
+            replace(one, actions=(*new.actions, *one.actions[len(new.actions) :]))
+            for one, new in zip(results.cascades, played_and_compared, strict=True)
+        )
+        simulated = [replace(by_id[one.cascade], actions=one.actions) for one in results.rollouts]
+        rollouts = tuple(
+            replace(one, actions=new.actions)
+            for one, new in zip(results.rollouts, annotator.annotate_all(simulated), strict=True)
+        )
+    return replace(results, cascades=real, rollouts=rollouts)
+
+
 def _flat(config: Mapping[str, Any]) -> dict[str, str | int | float | bool | list[str] | None]:
-    """The settings without mappings in them."""
+    """The settings without mappings in them; lists of anything but texts are JSON."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": one for name, one in value.items()}
+            flat |= {f"{key}.{name}": one for name, one in _flat(value).items()}
+        elif isinstance(value, list) and not all(isinstance(one, str) for one in value):
+            flat[key] = json.dumps(value, ensure_ascii=False)
         else:
             flat[key] = value
     return flat

@@ -90,27 +90,48 @@ class Models:
         simulations: What is to be simulated.
         events: Of the cascades, for adapters that differ by event.
         batch: Requests per batch; None for what is fast.
+        load: Spec -> the model; without it that of `load_backend`, which has answered once if it is a server's.
+        calibrations: Where they are -> the temperatures, instead of reading any files.
 
     Raises:
         BackendError: One cannot be loaded, or does not answer.
         DataError: There is no calibration where one should be.
     """
 
-    def __init__(self, simulations: Iterable[Simulation], events: Iterable[str], *, batch: int | None) -> None:
+    def __init__(
+        self,
+        simulations: Iterable[Simulation],
+        events: Iterable[str],
+        *,
+        batch: int | None,
+        load: Callable[[str], Backend] | None = None,
+        calibrations: Mapping[str, list[Calibration]] | None = None,
+    ) -> None:
         events = sorted(events)
+        self._load = load or (lambda spec: answering(spec, batch))
+        self._bases: dict[str, Backend] = {}
         self._shared: dict[str, BatchingBackend] = {}
         self._adapters: dict[tuple[str, str], str] = {}  # spec and folder -> the adapter's name in the model
-        self._calibrations: dict[str, list[Calibration]] = {NONE: []}  # by where they are
-        bases: dict[str, Backend] = {}
+        self.fitted: dict[str, list[Calibration]] = {NONE: [], **(calibrations or {})}
+        """Where they are -> the temperatures that were fitted."""
         for one in simulations:
-            if one.backend not in bases:
-                bases[one.backend] = self._share(one.backend, batch)
+            self._share(one.backend)
             for event in events:
                 for folder in (one.policy_at(event), one.summarizer_at(event)):
-                    self._adapt(bases[one.backend], one.backend, folder)
-                if (place := one.calibration_at(event)) not in self._calibrations:
+                    self._adapt(one.backend, folder)
+                if (place := one.calibration_at(event)) not in self.fitted and calibrations is None:
                     required = one.calibration is not None
-                    self._calibrations[place] = read_calibrations(Path(place), required=required)
+                    self.fitted[place] = read_calibrations(Path(place), required=required)
+
+    def record(self, log: Callable[[Backend, Mapping[str, str]], Backend]) -> None:
+        """Put each model behind a call log, before anybody asks it.
+
+        Args:
+            log: Takes a model and its adapters, name -> folder; gives what is asked instead.
+        """
+        for spec, base in self._bases.items():
+            adapters = {name: folder for (of, folder), name in self._adapters.items() if of == spec}
+            self._shared[spec] = BatchingBackend(log(base, adapters))
 
     def shared(self, simulation: Simulation) -> BatchingBackend:
         """The model that all threads share."""
@@ -126,35 +147,54 @@ class Models:
 
     def calibrations(self, simulation: Simulation, event: str) -> list[Calibration]:
         """The temperatures at which its policy decides."""
-        return self._calibrations[simulation.calibration_at(event)]
+        return self.fitted.get(simulation.calibration_at(event), [])
 
-    def bare(self, spec: str, batch: int | None) -> Backend:
+    def bare(self, spec: str) -> Backend:
         """A model without adapter, for other work than roll-outs; loaded where it is not there yet."""
-        if spec not in self._shared:
-            self._share(spec, batch)
+        self._share(spec)
         return self._shared[spec]
+
+    @property
+    def bases(self) -> Mapping[str, Backend]:
+        """Spec -> the model itself, which nobody asks but through `shared`, `policy`, `summarizer` and `bare`."""
+        return self._bases
 
     @property
     def names(self) -> Mapping[str, str]:
         """Spec -> the model's name in records."""
-        return {spec: backend.name for spec, backend in self._shared.items()}
+        return {spec: backend.name for spec, backend in self._bases.items()}
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """The adapters' folders -> their names in the models."""
+        return {folder: name for (_, folder), name in self._adapters.items()}
 
     def _with(self, simulation: Simulation, folder: str) -> Backend:
         shared, name = self.shared(simulation), self._adapters.get((simulation.backend, folder))
         return shared if name is None else AdaptedBackend(shared, name)
 
-    def _adapt(self, base: Backend, spec: str, folder: str) -> None:
+    def _adapt(self, spec: str, folder: str) -> None:
         if folder != NONE and (spec, folder) not in self._adapters:
             name = f"adapter{len(self._adapters)}"
-            put_on(base, Path(folder), name)
+            put_on(self._bases[spec], Path(folder), name)
             self._adapters[spec, folder] = name
 
-    def _share(self, spec: str, batch: int | None) -> Backend:
-        base = load_backend(spec, batch=batch)
-        if is_server(spec):
-            probe(base)
-        self._shared[spec] = BatchingBackend(base)
-        return base
+    def _share(self, spec: str) -> None:
+        if spec not in self._bases:
+            self._bases[spec] = base = self._load(spec)
+            self._shared[spec] = BatchingBackend(base)
+
+
+def answering(spec: str, batch: int | None) -> Backend:
+    """A model that is loaded; a server's has answered once.
+
+    Raises:
+        BackendError: It cannot be loaded, or does not answer.
+    """
+    base = load_backend(spec, batch=batch)
+    if is_server(spec):
+        probe(base)
+    return base
 
 
 def _of_event(path: str, event: str) -> str:

@@ -148,7 +148,15 @@ def _train(
         note(f"{tuned.skipped} prompts were longer than the model's context and were left out")
     data = job.told(items)
     for name, folder in tuned.adapters.items():
-        text = card(name, backend.name, job.settings, data, tuned.stages, calibrations.get(name, ()))
+        text = card(
+            name,
+            backend.name,
+            job.settings,
+            data,
+            tuned.stages,
+            calibrations.get(name, ()),
+            figures=_of_roll_outs(tuned.stages),
+        )
         (folder / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
     rows = [json.loads(line) for line in tuned.curves.read_text(encoding="utf-8").splitlines()]
     with _told_if_unwritable(directory.partial / _CURVES_PICTURE) as file:
@@ -166,6 +174,16 @@ def _train(
     }
     directory.write("result.json", result)
     return result
+
+
+def _of_roll_outs(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:  # Any: JSON
+    """The roll-outs' rows of the card, their head first; nothing where there were none."""
+    rows = [
+        (one["stage"], *(f"{one[when]['kl']:.4f}" for when in _WHEN))
+        for one in stages
+        if all(one[when]["kl"] is not None for when in _WHEN)
+    ]
+    return [("KL(real || simulated) of quick roll-outs, in nats", *_WHEN), *rows] if rows else []
 
 
 def _on_hub(spec: str) -> str | None:

@@ -35,6 +35,11 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("mesa-meanfield", appauthor=False)
 
 
+def gguf_sha256() -> str:
+    """The hash of the GGUF file that the weights are made from, which its download is checked against."""
+    return _GGUF_SHA256
+
+
 def fetch() -> Path:
     """The folder of the embedded model; downloads and converts it the first time.
 
