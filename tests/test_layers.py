@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    {"data", "errors", "forms", "machine", "plain", "seeds", "progress"},
+    {"data", "description", "errors", "forms", "machine", "odd", "plain", "seeds", "progress"},
     {"protocols", "directory", "guarded"},
     {"actions", "activation", "audit", "prompts", "provenance", "schema"},
     {"drafts", "choosers", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas",
@@ -32,13 +32,13 @@ FLOORS = [
      "backends.local.peaks", "backends.local.prefill", "backends.local.rendering", "backends.local.rows",
      "backends.local.sampling", "backends.local.shared",
      "backends.local.trie"},
-    {"policy", "rules", "summarizers"},
+    {"policy", "records", "rules", "summarizers"},
     {"interventions"},
     {"scheduler", "agents"},
     {"ibtune", "ibtune.batches", "ibtune.calibration", "ibtune.cards", "ibtune.checkpoints", "ibtune.config",
      "ibtune.items", "ibtune.looks", "ibtune.loop", "ibtune.lora", "ibtune.objectives", "ibtune.packing",
      "ibtune.plots", "ibtune.processes", "ibtune.sampling", "ibtune.shipped", "ibtune.stages", "ibtune.tune",
-     "store", "appendix", "description", "odd", "records", "bench", "evaluation.comparison", "evaluation.likelihood", "evaluation.results", "evaluation.rivals",
+     "store", "appendix", "bench", "evaluation.comparison", "evaluation.likelihood", "evaluation.results", "evaluation.rivals",
      "evaluation.rollouts", "evaluation.selection", "evaluation.report", "evaluation.report.drawing",
      "evaluation.report.figures", "evaluation.report.page", "evaluation.report.pages", "evaluation.report.plots",
      "evaluation.report.table",

@@ -61,7 +61,10 @@ def test_the_page_holds_ranking_candidates_and_examples(capsys, plan, tmp_path):
     source = (tmp_path / "r" / "report.html").read_text("utf-8")
     page = Page(source)
     assert "Which of 3 interventions is best for the share of yes in the last tick?" in page.text
-    assert "From tick 2 on 50\N{NO-BREAK SPACE}% of the agents read an official statement by the mayor: “It is false.”" in page.text
+    assert (
+        "From tick 2 on 50\N{NO-BREAK SPACE}% of the agents read an official statement by the mayor: “It is false.”"
+        in page.text
+    )
     assert "Nothing happens." in page.text
     assert "It stopped because" in page.text
     assert len(page.all("img")) == 2
