@@ -86,7 +86,7 @@ def test_an_objective_of_ones_own_has_no_curve(capsys, tmp_path):
 
 
 def test_a_replay_stops_at_the_same_place_without_a_model(capsys, plan, tmp_path):
-    asked = ["plan", plan, "--backend", "scripted", "--budget-tokens", 9000]
+    asked = ["plan", plan, "--backend", "scripted", "--budget-tokens", 9000, "--jobs", 1]
     first = result(capsys, *asked, "--out", tmp_path / "r")
     again = result(capsys, *asked, "--out", tmp_path / "s", "--replay", tmp_path / "r")
     assert again["ranking"] == first["ranking"]

@@ -88,10 +88,8 @@ def plan(given: argparse.Namespace) -> None:
 
 def _write(work: Work, made: Plan, candidates: Candidates, objective: Objective) -> Mapping[str, Any]:  # Any: JSON
     directory, seen = work.folder, work.witness.seen
-    tables = [
-        *write_table(directory, "ranking", made.frame()),
-        *write_table(directory, "runs", made.ensemble.frame()),
-    ]
+    runs = write_table(directory, "runs", made.ensemble.frame())
+    tables = [*write_table(directory, "ranking", made.frame()), *runs]
     files = {
         PLAN: "what was asked",
         **{name: "the ranking" if name.startswith("ranking") else "each run" for name in tables},
@@ -113,7 +111,7 @@ def _write(work: Work, made: Plan, candidates: Candidates, objective: Objective)
         "report": str(directory.path / REPORT),
         "run_dir": str(directory.path),
     }
-    work.finish(result, tables)
+    work.finish(result, runs)  # the ranking tells of tokens, too: who pays for what all ask is a matter of time
     return result
 
 
