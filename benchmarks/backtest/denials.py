@@ -17,19 +17,25 @@ DENYING = ("deny", "counter", "oppose", "doubt")
 """The labels, of whichever dimension, that say that the topic is wrong."""
 
 WORDS = {
-    "zh": ("辟谣", "谣言", "造谣", "谣传", "误传", "假的", "假消息", "假新闻", "不实", "不是真的", "已证实为假"),
-    "en": ("not true", "isn't true", "untrue", "is false", "is fake", "fake news", "hoax", "debunked", "misinformation"),
+    "zh": (
+        "辟谣", "是谣言", "个谣言", "种谣言", "老谣言", "造谣", "谣传", "误传", "假的", "假消息", "假新闻", "不实",
+        "不是真的",
+    ),
+    "en": (
+        "not true", "isn't true", "untrue", "is false", "is fake", "fake news", "hoax", "debunked", "misinformation",
+    ),
 }  # fmt: skip
-"""Language -> what a denial says. The lists are ours."""
+"""Language -> what a denial says. The lists are ours, made by reading the posts of CED's training part."""
 
 NOT = {
     "zh": (
-        "?", "？", "吗", "么", "求辟谣", "求证", "真的假的", "真假", "是不是", "是否", "不是谣言", "不是假", "度假的",
-        "造假的", "如果", "要是", "希望", "即使", "不知", "会不会", "可能", "应该是", "貌似", "假的吧",
+        "?", "？", "吗", "么", "求", "真的假的", "还是假的", "真假", "是不是", "是否", "不是谣言", "不是假", "度假的",
+        "造假的", "虚的假的", "如果", "要是", "希望", "即使", "不知", "会不会", "可能", "应该", "估计", "貌似", "觉得",
+        "假的吧", "辟谣的吧", "出来辟谣", "等",
     ),
     "en": ("?", "if ", "hope", "maybe", "perhaps", "not a hoax", "not fake", "may be"),
 }  # fmt: skip
-"""Language -> what is said by those who ask, wish or hedge: a text with any of these is no denial."""
+"""Language -> what those say who ask, wish, wait or hedge: a text with any of these is no denial."""
 
 DENIAL, PLACEBO = "denial", "placebo"
 """What the tested post is: one that the rule found, or another of the same cascade."""
@@ -96,8 +102,3 @@ def cutting(
 ) -> Callable[[Cascade, int], Occasion]:
     """How occasions are cut."""
     return partial(occasion, warm_up=warm_up, per_tick=per_tick, until_post=until_post, horizon=horizon)
-
-
-def first_played(warm_up: float, cascade: Cascade) -> int:
-    """Actions of the usual warm-up: a post among them is never tested."""
-    return int(warm_up * len(cascade.actions) + 1e-9)

@@ -57,7 +57,7 @@ class Occasion:
         return range(self.at + 1, len(self.ticks))
 
     def recorded(self, dimension: str, labels: Sequence[str]) -> Halves:
-        """How often each label stands in the record before the post and after it; actions without one are left out."""
+        """How often each label stands in the record before the post and after it; unlabelled actions count nowhere."""
         halves = ([a for t in part for a in self.ticks[t]] for part in (self.before, self.after))
         before, after = (tuple(map(float, counts_of(half, dimension, labels).values())) for half in halves)
         return before, after
@@ -101,7 +101,7 @@ def occasion(
         place: Which of its actions the post is, from 0.
         warm_up: Share of the actions that is played.
         per_tick: Actions per tick, as of `cut` for the whole cascade.
-        until_post: Play everything before the post, instead, so that all that is simulated comes after it.
+        until_post: Play on up to the post, so that all that is simulated comes after it.
         horizon: Keep only so many actions after the post's tick.
 
     Raises:
@@ -112,9 +112,10 @@ def occasion(
         raise ValueError(f"horizon must be at least 1, got {horizon}")
     parts = cut(cascade, warm_up, per_tick)
     size = max((len(tick) for tick in (*parts.warm_up, *parts.roll_out)), default=1)
-    played = place if until_post else sum(map(len, parts.warm_up))
-    if not played <= place < len(actions):
-        raise ValueError(f"The post must come after the {played} actions that are played, got place {place}")
+    least = sum(map(len, parts.warm_up))
+    if not least <= place < len(actions):
+        raise ValueError(f"The post must be one of the {len(actions)} actions and none of the first {least}: {place}")
+    played = place if until_post else least
     ticks, into = divmod(place - played, size)
     at = -(-played // size) + ticks - (into == 0)
     first = played + (ticks + (into > 0)) * size  # of those who know it, in the cascade without it

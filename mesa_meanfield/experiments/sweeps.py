@@ -92,7 +92,7 @@ class Sweep:
         import pandas as pd  # takes a third of a second to import
 
         def rows(arm: Ensemble) -> pd.DataFrame:
-            return pd.DataFrame([[getattr(one, name) for name in _FAILED] for one in arm.failed], columns=_FAILED)
+            return pd.DataFrame([[getattr(one, name) for name in _FAILED] for one in arm.failed], columns=[*_FAILED])
 
         return self._table(rows, _FAILED)
 
@@ -167,9 +167,10 @@ def sweep(
         raise ValueError("A log or a budget needs the backend that is asked: give it as backend=")
     shared = None if backend is None else _shared(backend, log, budget)
     given: dict[str, object] = {} if shared is None else {"backend": shared}
-    common = Setting(_maker(model, {}), ticks, seed, crowd, shared, workers)
-    # Copies have the locks of the one that they are copied from: models are built one at a time in all cells.
-    of_cell = {one.name: replace(common, model_factory=_maker(model, {**one.parameters, **given})) for one in cells}
+    makers = {one.name: _maker(model, {**one.parameters, **given}) for one in cells}
+    first = Setting(makers[cells[0].name], ticks, seed, crowd, shared, workers)
+    # Copies share their locks: in all cells together, one model is built at a time.
+    of_cell = {name: replace(first, model_factory=maker) for name, maker in makers.items()}
     errors: list[Exception] = []
 
     def make(job: Job, tick: Callable[[], None]) -> Ensemble:
@@ -180,7 +181,7 @@ def sweep(
     with _bar(total) if progress else nullcontext():
         try:
             for one in roll_out(jobs, make, ticks=total, workers=min(workers or WORKERS, len(jobs))):
-                made.append(one)
+                made.append(one)  # noqa: PERF402  # what is done before an error must be there
         except BudgetSpent as error:
             stopped = str(error)
     found = _joined(made, list(of_cell), ticks)
@@ -193,7 +194,7 @@ def _grid(parameters: Mapping[str, Any], reserved: str | None) -> list[Cell]:
     """All combinations, each once."""
     for name in parameters:
         if name in _TAKEN or name == reserved:
-            raise ValueError(f"{name!r} cannot be swept: a column of the tables or what every replica is given")
+            raise ValueError(f"{name!r} is a column of the tables, or given to every replica: rename the parameter")
     cells = [Cell(dict(zip(parameters, one, strict=True))) for one in product(*map(_values, parameters.values()))]
     if not cells:
         raise ValueError(f"A parameter needs at least one value, got {dict(parameters)}")
@@ -237,8 +238,7 @@ def _joined(made: Sequence[Ensemble], names: Sequence[str], ticks: int) -> Ensem
 
 @contextmanager
 def _bar(total: int) -> Iterator[None]:
-    columns = (*Progress.get_default_columns(),)
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("Sweep", total=total)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("Ticks", total=total)
         with watching(lambda what, done, of: bar.update(task, completed=done)):
             yield
