@@ -2,7 +2,11 @@
 
 import os
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a loaded one is no failure
+hypothesis.settings.load_profile("any machine")
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as load_backend does: before anything imports torch
 

@@ -168,6 +168,27 @@ def test_what_was_planted_is_found_and_the_rest_stays():
     assert made.failures == 0
 
 
+def test_a_replica_that_fails_in_one_arm_counts_in_none():
+    of, seeds = occasion(record("cccccccdqqqqqqqq"), 7, warm_up=0.3, per_tick=4), []
+
+    def fails_once(scene):
+        seeds.append(scene.seed)
+        if scene.seed == seeds[0]:
+            raise RuntimeError("down")
+        return scene
+
+    said = {"dimension": "stance", "labels": LABELS, "replicas": 3, "seed": 0}
+    made = backtest(of, factory(moved)(of), of.inject("No.", {}), others={"other": fails_once}, **said)
+    assert {name: len(runs) for name, runs in made.arms.items()} == {WITHOUT: 2, WITH: 2, "other": 2}
+    assert made.arms["other"] == made.arms[WITHOUT]
+
+    def fails(scene):
+        raise RuntimeError("down")
+
+    with pytest.raises(RuntimeError, match="down"):
+        backtest(of, factory(moved)(of), of.inject("No.", {}), others={"other": fails}, **said)
+
+
 def outcomes_of(bench, rule, cascades):
     """Each cascade's denial, tested as the command does."""
     denials, simulating = bench["denials"], bench["simulating"]
@@ -218,8 +239,8 @@ def test_where_nothing_is_planted_the_interval_holds_zero(bench):
 
 def test_the_first_denial_after_the_warm_up_with_enough_around_it_is_taken(bench):
     denials = bench["denials"]
-    rules = denials.Rules("label", "stance", 4, denials.cutting(0.3, 4, False, None))
-    whole = record("cdccdccccdcccccc")  # the warm-up is of 4
+    rules = denials.Rules("label", "stance", 4, denials.cutting(0.2, 4, False, None))
+    whole = record("cdccdccccdcccccccccc")  # the warm-up is of 4
     assert rules.denial(whole, LABELS).post.id == "c1-4"
     assert replace(rules, around=5).denial(whole, LABELS).post.id == "c1-9"
     assert replace(rules, around=9).denial(whole, LABELS) is None

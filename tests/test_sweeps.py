@@ -219,7 +219,7 @@ def test_what_cannot_be_written_is_told_on_one_line(tmp_path, monkeypatch):
         save(TABLE, tmp_path / "t.xlsx")
     with pytest.raises(DataError, match=r"t.csv: the table cannot be written: .*"):
         save(TABLE, tmp_path / "nowhere" / "t.csv")
-    monkeypatch.setattr(tables, "ENGINES", ())
+    monkeypatch.setattr(tables, "_ENGINES", ())
     with pytest.raises(DataError, match="Parquet needs pyarrow"):
         save(TABLE, tmp_path / "t.parquet")
 

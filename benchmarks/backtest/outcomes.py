@@ -64,9 +64,9 @@ class Outcome:
         return _mean([after - before for before, after in (_shares(one, k) for one in found)])
 
     def effect(self, label: str, arm: str) -> float:
-        """The share after the post in an arm less that in `WITHOUT`, the mean over common replicas."""
+        """The share after the post in an arm less that in `WITHOUT`, the mean over replicas."""
         k = self.labels.index(label)
-        both = zip(self.arms.get(arm, ()), self.arms[WITHOUT], strict=False)
+        both = zip(self.arms[arm], self.arms[WITHOUT], strict=True) if arm in self.arms else ()
         return _mean([_shares(one, k)[1] - _shares(bare, k)[1] for one, bare in both])
 
 

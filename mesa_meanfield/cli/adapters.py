@@ -21,6 +21,7 @@ from mesa_meanfield.protocols import Backend
 
 AUTO = "auto"
 NONE = "none"
+_LOCAL = "An adapter needs a local model; for a server, start the server with the adapter"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +65,15 @@ class Adapter:
         return put_on(base, self.folder, self.kind)
 
     def told(self) -> dict[str, str]:
-        """Which one it is, for records."""
-        return {"name": self.asked, "sha256": sha256(self.folder / WEIGHTS)}
+        """Which one it is, for records.
+
+        Raises:
+            DataError: There is no such adapter.
+        """
+        try:
+            return {"name": self.asked, "sha256": sha256(self.folder / WEIGHTS)}
+        except OSError as error:
+            raise DataError(f"{error.filename}: {error.strerror}; an adapter's folder has it") from None
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,15 @@ class Chosen:
     """The file that has the temperature; None where none was fitted for these labels."""
     recorded: Mapping[str, Any] | None = None  # Any: JSON
     """What a run's records say of all this, where they are replayed: the files may be gone."""
+
+    def check(self, base: Backend) -> None:
+        """See that a model could have the adapters, before they are looked for.
+
+        Raises:
+            BackendError: It could not.
+        """
+        if (self.policy or self.summarizer) and not hasattr(base, "adapted"):
+            raise BackendError(_LOCAL)
 
     def backends(self, base: Backend) -> tuple[Backend, Backend]:
         """What decides, and what writes summaries: one model, each with its own adapter or bare.
@@ -126,7 +143,7 @@ def put_on(base: Backend, folder: Path, name: str) -> Backend:
     """
     adapted: Callable[[Path, str], Backend] | None = getattr(base, "adapted", None)
     if adapted is None:
-        raise BackendError("An adapter needs a local model; for a server, start the server with the adapter")
+        raise BackendError(_LOCAL)
     return adapted(folder, name)
 
 

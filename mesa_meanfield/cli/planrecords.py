@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
+from mesa_meanfield.experiments.tables import parquet_can_be_written, save
 from mesa_meanfield.protocols import Usage
 
 if TYPE_CHECKING:
@@ -20,12 +20,8 @@ CONFIG = "config.json"
 
 def write_table(directory: Directory, name: str, frame: pd.DataFrame) -> list[str]:
     """Write a tidy table as CSV, and as Parquet where pandas can; returns the files' names."""
-    names = [f"{name}.csv"]
-    frame.to_csv(directory.partial / names[0], index=False)
-    if any(importlib.util.find_spec(engine) for engine in ("pyarrow", "fastparquet")):
-        names.append(f"{name}.parquet")
-        frame.to_parquet(directory.partial / names[1], index=False)
-    return names
+    kinds = ("csv", "parquet") if parquet_can_be_written() else ("csv",)
+    return [save(frame, directory.partial / f"{name}.{kind}").name for kind in kinds]
 
 
 def usage_of(usage: Usage) -> dict[str, float]:

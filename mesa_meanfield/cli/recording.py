@@ -70,8 +70,6 @@ def check(given: argparse.Namespace) -> None:
     paying = [name for name in ("cache", *_BUDGET) if getattr(given, name) is not None]
     if paying and (given.replay is not None or given.dry_run):
         raise DataError(f"{_option(ways[0])} asks nobody, so that {_option(paying[0])} is of no use; drop it")
-    if given.resume is not None and given.out is not None:
-        raise DataError("--resume goes on in the directory that was begun; drop --out")
     budget_of(given)
 
 
@@ -127,6 +125,8 @@ def once_more(given: argparse.Namespace) -> tuple[argparse.Namespace, Before | N
     if given.resume is not None:
         out = given.resume.with_name(given.resume.name.removesuffix(".partial"))
         folder = Directory(out, resume=True).partial
+        if given.out is not None:
+            raise DataError(f"--resume goes on in {folder}; drop --out")
         asked, config = _as_asked(given, folder)
         return argparse.Namespace(**{**vars(asked), "resume": out}), Before(folder, config)
     if given.replay is not None:

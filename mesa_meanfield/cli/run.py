@@ -92,6 +92,7 @@ def run(given: argparse.Namespace) -> None:
             return
         recorded = None if given.replay is None else replayed(given.replay)
         base = recorded or _loaded(given, budget)
+        job.chosen.check(base)
     except ValueError as error:  # an argument out of its range
         raise DataError(str(error)) from error
     out = given.resume or given.out or new_directory(f"{job.cascade.id}-{given.summarizer}-{given.seed}")

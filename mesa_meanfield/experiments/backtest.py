@@ -12,6 +12,7 @@ from functools import cached_property
 
 from mesa_meanfield.cascades.dimensions import counts_of
 from mesa_meanfield.data import Action, Cascade, cut
+from mesa_meanfield.errors import MeanFieldError
 from mesa_meanfield.experiments.counterfactual import compare
 from mesa_meanfield.experiments.replicas import ModelFactory, Shared, run_replicas
 from mesa_meanfield.experiments.runs import RunResult
@@ -57,7 +58,7 @@ class Occasion:
         return range(self.at + 1, len(self.ticks))
 
     def recorded(self, dimension: str, labels: Sequence[str]) -> Halves:
-        """How often each label stands in the record before the post and after it; unlabelled actions count nowhere."""
+        """How often each label stands in the record before the post and after it; unlabelled ones count nowhere."""
         halves = ([a for t in part for a in self.ticks[t]] for part in (self.before, self.after))
         before, after = (tuple(map(float, counts_of(half, dimension, labels).values())) for half in halves)
         return before, after
@@ -142,7 +143,7 @@ class Backtest:
     """What a model's readers did with a post and without it."""
 
     arms: Mapping[str, tuple[Halves, ...]]
-    """Arm -> its replicas; `WITHOUT` and `WITH` have the same ones in the same order."""
+    """Arm -> its replicas, the same ones in the same order: those that ran to their end in every arm."""
     usage: Usage
     failures: int
     """Decisions that failed, in all arms."""
@@ -177,19 +178,26 @@ def backtest(
 
     Raises:
         PairingError: Something differs before the post.
-        Exception: What ended the first run, where no pair ran to its end.
+        MeanFieldError: No replica ran to its end in every arm.
+        Exception: What ended the first run, where none of an arm did.
     """
     ticks = len(of.ticks)
     pair = compare(model_factory, [post], replicas=replicas, ticks=ticks, seed=seed, shared=shared, workers=workers)
-    made = {WITHOUT: [control for _, control in pair.pairs], WITH: [treatment for treatment, _ in pair.pairs]}
+    made = {
+        WITHOUT: {control.replica: control for _, control in pair.pairs},
+        WITH: {treatment.replica: treatment for treatment, _ in pair.pairs},
+    }
     usage = pair.ensemble.usage
     for name, instead in (others or {}).items():
         more = run_replicas(
             model_factory, replicas, ticks, seed=seed, interventions=[instead], shared=shared, workers=workers
         )
-        made[name], usage = list(more.runs), usage + more.usage
+        made[name], usage = {run.replica: run for run in more.runs}, usage + more.usage
+    common = [r for r in range(replicas) if all(r in runs for runs in made.values())]
+    if not common:
+        raise MeanFieldError(f"No replica of {of.cascade.id} ran to its end in every arm; run it again")
     return Backtest(
-        arms={name: tuple(of.simulated(run, dimension, labels) for run in runs) for name, runs in made.items()},
+        arms={name: tuple(of.simulated(runs[r], dimension, labels) for r in common) for name, runs in made.items()},
         usage=usage,
-        failures=sum(run.failures for runs in made.values() for run in runs),
+        failures=sum(runs[r].failures for runs in made.values() for r in common),
     )

@@ -105,10 +105,10 @@ def plan(
     better than its few replicas said, as far as its own interval reaches.
 
     Tokens are those asked, as if each question were computed alone: unlike those computed they do not depend
-    on batches or a call log, so that a plan that is made again stops at the same place. Before a round begins, its
-    runs are expected to cost as much as the mean of all so far; where not all of it fits the rest of the budget,
-    those replicas that do are run with every candidate, and that is the end. The very first run goes ahead
-    alone, to learn what one costs. What was run is kept, also where a whole round fails.
+    on batches, so that a plan that is made again stops at the same place. Before a round begins, its runs are
+    expected to cost as much as the mean of all so far; where not all of it fits the rest of the budget, those
+    replicas that do are run with every candidate, and that is the end. The very first run goes ahead alone, to
+    learn what one costs. What was run is kept, also where a whole round fails.
 
     Args:
         model_factory: Makes a model from a seed; see `run_replicas`.
@@ -118,7 +118,8 @@ def plan(
         ticks: How many ticks each run makes.
         seed: Replica r is made with ``seed + r``, whatever the candidate.
         maximise: Whether more is better.
-        budget_tokens: How many tokens may be asked in all.
+        budget_tokens: How many tokens may be asked in all. Behind a `CallLog` a common question is charged to the
+            run whose thread asked it first: with several workers a plan near its budget can end sooner or later.
         confidence: Of the intervals, and of the claim that the best is separated.
         crowd: The model's attribute that holds the scheduler, where it has several.
         shared: The common model, where it cannot be found as ``backend`` of policies and summarizers.

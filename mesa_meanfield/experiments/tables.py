@@ -11,8 +11,12 @@ from mesa_meanfield.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-ENGINES = ("pyarrow", "fastparquet")
-"""What pandas can write Parquet with."""
+_ENGINES = ("pyarrow", "fastparquet")
+
+
+def parquet_can_be_written() -> bool:
+    """Whether anything is installed that pandas can write Parquet with."""
+    return any(importlib.util.find_spec(engine) for engine in _ENGINES)
 
 
 def save(frame: pd.DataFrame, path: str | Path) -> Path:
@@ -29,8 +33,8 @@ def save(frame: pd.DataFrame, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"A table is written as .csv or .parquet, got {path.name!r}")
-    if path.suffix == ".parquet" and not any(importlib.util.find_spec(engine) for engine in ENGINES):
-        raise DataError(f"{path}: Parquet needs pyarrow: pip install pyarrow; or write a .csv")
+    if path.suffix == ".parquet" and not parquet_can_be_written():
+        raise DataError(f"{path}: Parquet needs pyarrow: pip install 'mesa-meanfield[parquet]'; or write a .csv")
     write = frame.to_csv if path.suffix == ".csv" else frame.to_parquet
     part = path.with_name(f"{path.name}.partial")
     try:
