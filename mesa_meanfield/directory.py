@@ -81,6 +81,14 @@ class Directory:
             shutil.rmtree(self.partial)
 
 
+class OpenDirectory(Directory):
+    """A directory that keeps its name and is never over, as more results may come; every line in it is whole."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = self.partial = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+
 def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
     """JSON in which a number that is infinite or none at all is null, since JSON knows no other way."""
 

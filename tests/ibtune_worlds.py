@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from worlds import STANCES, action, cascade
 
+from mesa_meanfield.cascades.jsonl import write_cascades
 from mesa_meanfield.data import Cascade, Profile
 from mesa_meanfield.ibtune.items import Recipe, items_of
 from mesa_meanfield.prompts import Prompts
@@ -67,3 +68,14 @@ def items(cascades, recipe: Recipe = RECIPE, prompts: Prompts | None = None, tal
 def numbers(rows, name: str) -> Iterator[float]:
     """One column of the curves' training lines."""
     return (row[name] for row in rows if row["split"] == "train")
+
+
+def folder_of(folder, cascades=5):
+    """The folder, with a model, prompts and data of three events in it."""
+    from tiny_models import tokenizer
+
+    model().save_pretrained(folder / "model")
+    tokenizer("llama").save_pretrained(folder / "model")
+    terse(folder / "words")
+    write_cascades(folder / "data.jsonl", [crowd(12, f"c{i}", f"e{i % 3}") for i in range(cascades)])
+    return folder

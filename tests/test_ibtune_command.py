@@ -9,11 +9,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ibtune_worlds import crowd, model, terse
-from tiny_models import one_thread, tokenizer
+from ibtune_worlds import folder_of
+from tiny_models import one_thread
 
 from mesa_meanfield.backends.load import load_backend
-from mesa_meanfield.cascades.jsonl import write_cascades
 from mesa_meanfield.cli import main
 from mesa_meanfield.ibtune.calibration import read_calibrations
 from mesa_meanfield.protocols import Request
@@ -29,13 +28,7 @@ def _single():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a model, prompts and data of three events."""
-    folder = tmp_path_factory.mktemp("world")
-    model().save_pretrained(folder / "model")
-    tokenizer("llama").save_pretrained(folder / "model")
-    terse(folder / "words")
-    write_cascades(folder / "data.jsonl", [crowd(12, f"c{i}", f"e{i % 3}") for i in range(5)])
-    return folder
+    return folder_of(tmp_path_factory.mktemp("world"))
 
 
 def tune(capsys, world, out, *options):

@@ -14,11 +14,10 @@ pytest.importorskip("torch")
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from ibtune_worlds import crowd, model, terse
+from ibtune_worlds import folder_of
 from safetensors.torch import load_file
-from tiny_models import one_thread, tokenizer
+from tiny_models import one_thread
 
-from mesa_meanfield.cascades.jsonl import write_cascades
 from mesa_meanfield.cli import main
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.ibtune import loop
@@ -33,13 +32,7 @@ SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a model, prompts and data of three events."""
-    folder = tmp_path_factory.mktemp("world")
-    model().save_pretrained(folder / "model")
-    tokenizer("llama").save_pretrained(folder / "model")
-    terse(folder / "words")
-    write_cascades(folder / "data.jsonl", [crowd(12, f"c{i}", f"e{i % 3}") for i in range(5)])
-    return folder
+    return folder_of(tmp_path_factory.mktemp("world"))
 
 
 def arguments(world, out):

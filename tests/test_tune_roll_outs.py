@@ -12,11 +12,10 @@ pytest.importorskip("torch")
 import tiny_models
 import torch
 from accelerate import Accelerator
-from ibtune_worlds import RECIPE, crowd, items, model, terse
+from ibtune_worlds import RECIPE, crowd, folder_of, items, model, terse
 from tiny_models import one_thread, tokenizer
 
 from mesa_meanfield.backends.local.backend import LocalBackend
-from mesa_meanfield.cascades.jsonl import write_cascades
 from mesa_meanfield.cli import main
 from mesa_meanfield.cli.quick import QuickRollOuts, Tuned
 from mesa_meanfield.ibtune.config import Bottleneck, Lora, Optimisation, Settings
@@ -208,13 +207,7 @@ def test_a_roll_out_without_a_usable_decision_counts_nowhere_and_is_told_once(ca
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a model, prompts and data of three events."""
-    folder = tmp_path_factory.mktemp("world")
-    model().save_pretrained(folder / "model")
-    tokenizer("llama").save_pretrained(folder / "model")
-    terse(folder / "words")
-    write_cascades(folder / "data.jsonl", [crowd(12, f"c{i}", f"e{i % 3}") for i in range(5)])
-    return folder
+    return folder_of(tmp_path_factory.mktemp("world"))
 
 
 def command(capsys, world, *options):

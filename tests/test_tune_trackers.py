@@ -13,10 +13,9 @@ pytest.importorskip("torch")
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
-from ibtune_worlds import crowd, items, model, terse
+from ibtune_worlds import crowd, folder_of, items, model, terse
 from tiny_models import one_thread, tokenizer
 
-from mesa_meanfield.cascades.jsonl import write_cascades
 from mesa_meanfield.cli import common, main
 from mesa_meanfield.ibtune.config import Lora, Optimisation, Settings
 from mesa_meanfield.ibtune.tune import tune
@@ -33,13 +32,7 @@ def _single():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a model, prompts and data of three events."""
-    folder = tmp_path_factory.mktemp("world")
-    model().save_pretrained(folder / "model")
-    tokenizer("llama").save_pretrained(folder / "model")
-    terse(folder / "words")
-    write_cascades(folder / "data.jsonl", [crowd(12, f"c{i}", f"e{i % 3}") for i in range(3)])
-    return folder
+    return folder_of(tmp_path_factory.mktemp("world"), cascades=3)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from mesa_meanfield.cli.common import SUMMARIZERS, circumstances, prompts_in, re
 from mesa_meanfield.cli.output import note, print_lines, progress
 from mesa_meanfield.cli.simulations import Models, Settings, Simulation
 from mesa_meanfield.data import Cascade, event_of
-from mesa_meanfield.directory import Directory
+from mesa_meanfield.directory import Directory, OpenDirectory
 from mesa_meanfield.errors import DataError, MeanFieldError
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.selection import stratified
@@ -39,14 +39,6 @@ from mesa_meanfield.ibtune.shipped import WEIGHTS
 from mesa_meanfield.seeds import derive
 
 SETTINGS = "settings.json"
-
-
-class Open(Directory):
-    """A folder of results that is never over; every line in it is whole."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = self.partial = path
-        path.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def plan(given: argparse.Namespace) -> Plan:
 
 def _make(job: Plan, end: float | None) -> int:
     given, start = job.given, time.perf_counter()
-    folder = Open(given.out)
+    folder = OpenDirectory(given.out)
     try:
         with FileLock(given.out / ".lock", timeout=0):
             bind(folder, _settings(job))

@@ -19,7 +19,7 @@ from mesa_meanfield.cli.common import prompts_in, sha256
 from mesa_meanfield.cli.evaluation import learnt
 from mesa_meanfield.cli.simulations import Settings
 from mesa_meanfield.data import Cascade, event_of
-from mesa_meanfield.directory import Directory
+from mesa_meanfield.directory import OpenDirectory
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rivals import Trained
@@ -27,14 +27,6 @@ from mesa_meanfield.evaluation.selection import comparable, stratified
 
 MIN_ACTIONS = 15
 SETTINGS = "settings.json"
-
-
-class Open(Directory):
-    """A folder of results that is never over, as more folds and replicas may come; every line in it is whole."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = self.partial = path
-        path.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ def bind(job: Plan, part: str, settings: Mapping[str, Any]) -> None:  # Any: JSO
             raise DataError(
                 f"{job.out} was begun with {name} {value}, not {wanted.get(name)}; take the same, or another --out"
             )
-    Open(job.out).write(SETTINGS, known | {part: wanted})
+    OpenDirectory(job.out).write(SETTINGS, known | {part: wanted})
 
 
 def _events(given: str) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cell
-from plan import Open, Plan
+from plan import Plan
 
 from mesa_meanfield.cli.common import circumstances
 from mesa_meanfield.cli.output import note, progress
 from mesa_meanfield.cli.simulations import Models, simulator
 from mesa_meanfield.data import event_of
+from mesa_meanfield.directory import OpenDirectory
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.rollouts import Job, Kept, RollOut, by_simulation, roll_out
 
@@ -38,7 +39,7 @@ def roll(job: Plan, cell: Cell) -> None:
     cascades = [one for one in job.cascades if event_of(one) in ready]
     if not cascades:
         return
-    folder = Open(job.out / "cells" / cell.key)
+    folder = OpenDirectory(job.out / "cells" / cell.key)
     kept = Kept(folder)
     jobs = by_simulation([cell.title], cascades, job.given.replicas, kept.done)
     if not jobs:
@@ -69,7 +70,7 @@ def rolled(job: Plan, cell: Cell) -> list[RollOut]:
     if not folder.is_dir():
         return []
     known = {one.id for one in job.cascades}
-    done = sorted(Kept(Open(folder)).done.items())
+    done = sorted(Kept(OpenDirectory(folder)).done.items())
     return [one for key, one in done if key.cascade in known and key.replica < job.given.replicas]
 
 
@@ -87,7 +88,7 @@ def _ticks(job: Plan, one: Job) -> int:
     return len(parts.warm_up) + len(parts.roll_out)
 
 
-def _known(folder: Open, cell: Cell, used: dict[str, dict[str, str]]) -> dict[str, Any]:  # Any: JSON
+def _known(folder: OpenDirectory, cell: Cell, used: dict[str, dict[str, str]]) -> dict[str, Any]:  # Any: JSON
     """What was said when the cell was begun; its adapters must be the same."""
     file = folder.path / CONFIG
     try:

@@ -230,7 +230,7 @@ def _config(given: argparse.Namespace, job: Job, base: Backend, before: Before |
         "data_sha256": sha256(given.data or SHIPPED),
         "train_sha256": [sha256(file) for file in given.train],
         "id": job.cascade.id,
-        "model": base.name,
+        "model": base.name if job.chosen.policy is None else f"{base.name}+{job.chosen.policy.kind}",
         "weights": weights,
         "adapters": job.chosen.told,
         "dimension": job.dimension,
