@@ -115,8 +115,9 @@ def test_a_forked_child_opens_the_file_anew(tmp_path):
     log = CallLog(tmp_path / "log")
     log.add(answers(), Usage())
     code = """
-import os, sys
+import os, sys, warnings
 from test_log_faults import *
+warnings.simplefilter("ignore", DeprecationWarning)  # of threads that numpy has; the child touches none
 log = CallLog(sys.argv[1])
 log.add(answers("parent", BIG[:10]), Usage())
 child = os.fork()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -287,6 +288,7 @@ def test_usage_is_asked_by_its_name():
 def test_the_python_of_the_page_runs(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "street", raising=False)  # of other tests
     model, *scripts = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "street.py").write_text(model, encoding="utf-8")
     known: dict[str, object] = {"__name__": "__main__"}
