@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -27,8 +28,9 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:  # Any: 
         file: Where the PNG goes.
     """
     panels = [(name, title) for name, title in _PANELS if any(row.get(name) is not None for row in rows)]
-    figure = Figure(figsize=(4.2 * max(1, len(panels)), 3.4), layout="constrained")
+    figure = Figure(figsize=(4.2 * max(1, len(panels)), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
+    known: dict[str, Artist] = {}  # label -> a line that has it: one legend for all panels
     for number, (name, title) in enumerate(panels):
         panel = figure.add_subplot(1, len(panels), number + 1)
         for stage in dict.fromkeys(row["stage"] for row in rows):
@@ -44,7 +46,12 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:  # Any: 
         panel.set_xlabel("steps")
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=8, loc="upper right")  # "best" searches, and warns where that takes long
+        if name == "kl":
+            panel.set_ylim(0, 1.1 * panel.dataLim.y1 or 1)  # else the noise of a few roll-outs fills it
+        known |= {str(line.get_label()): line for line in panel.get_legend_handles_labels()[0]}
+    figure.legend(
+        known.values(), known.keys(), frameon=False, fontsize=9, ncols=len(known), loc="outside lower center"
+    )
     figure.savefig(file, dpi=120)
 
 
