@@ -1,10 +1,11 @@
-# make demo: see it work.  make test: run the whole suite.  Both set themselves up in .venv.
+# make demo: see it work.  make test: run the whole suite.  make docs: the documentation site in site/.
+# All set themselves up in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-torch-free check clean
+.PHONY: demo test test-torch-free check docs tutorial clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.local
@@ -24,6 +25,13 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Stores the tutorial's outputs anew, after a change of what it shows.
+tutorial: $(VENV)/.test
+	$(BIN)/python tests/documents.py
+
 $(VENV)/.local: $(VENV)/.made setup.cfg constraints.txt
 	@echo "Installing torch, transformers and Mesa into $(VENV) (a few minutes the first time)"
 	$(PIP) --editable ".[local]"
@@ -31,11 +39,11 @@ $(VENV)/.local: $(VENV)/.made setup.cfg constraints.txt
 
 $(VENV)/.test: $(VENV)/.local
 	@echo "Installing the test tools"
-	$(PIP) --editable ".[local,test]"
+	$(PIP) --editable ".[local,test,viz]"
 	@touch $@
 
 $(VENV)/.torch-free: $(VENV)/.made setup.cfg constraints.txt
-	$(PIP) --editable ".[test]"
+	$(PIP) --editable ".[test,viz]"
 	@touch $@
 
 $(VENV)/.made:
@@ -44,4 +52,4 @@ $(VENV)/.made:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

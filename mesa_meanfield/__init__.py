@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "MeanFieldAgent": "agents",
+    "adopt": "agents",
     "Choice": "actions",
     "ChoiceThenText": "actions",
     "FreeText": "actions",
@@ -67,7 +68,7 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from mesa_meanfield.actions import Choice, ChoiceThenText, FreeText
     from mesa_meanfield.activation import ArrivalOrder, RandomShare, everyone
-    from mesa_meanfield.agents import MeanFieldAgent
+    from mesa_meanfield.agents import MeanFieldAgent, adopt
     from mesa_meanfield.backends.batching import BatchingBackend
     from mesa_meanfield.backends.load import load_backend
     from mesa_meanfield.backends.scripted import ScriptedBackend

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from pydantic import AwareDatetime
 
+from mesa_meanfield.display import Shown, counted, line, shares_line
+
 Counts = Mapping[str, Mapping[str, int]]
 """Exact counts: dimension -> label -> how often."""
 
@@ -93,6 +95,10 @@ class Tick:
     interventions: tuple[str, ...] = ()
     """What changed anything in this tick, each as its repr."""
 
+    def __repr__(self) -> str:  # a crowd's states would fill the terminal
+        failed = len(self.decisions) - len(self.valid)
+        return f"<Tick {self.number}: {counted(len(self.decisions), 'decision')}, {failed} failed>"
+
     def __post_init__(self) -> None:
         if len(self.states) != len(self.decisions):
             raise ValueError(f"{len(self.states)} states but {len(self.decisions)} decisions in tick {self.number}")
@@ -135,9 +141,10 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class MeanField:
+class MeanField(Shown):
     """What the population did so far: a short text with exact shares beside it."""
 
+    _shown_by: ClassVar = "mesa_meanfield.notebook:field_html"
     text: str = ""
     counts: Counts = field(default_factory=dict)
     """All actions so far."""
@@ -145,11 +152,17 @@ class MeanField:
     """The actions of the last tick in which anybody decided."""
     size: int = 0
     """How many decisions were counted so far."""
+    tells_shares: bool = False
+    """Whether agents are told the exact shares behind the text, as `Prompts.policy_prefix` renders them."""
     numbers: Numbers | None = None
     carried: tuple[Any, ...] = ()
     """What a summarizer remembers from tick to tick; only that summarizer reads it."""
     sources: frozenset[Source] = field(default=frozenset(), compare=False)
     """What of the record it was made from, where a `LeakGuard` looks on."""
+
+    def __repr__(self) -> str:  # what a summarizer carries along may be all actions so far
+        told = (counted(self.size, "decision"), shares_line(self.shares), line(self.text) and repr(line(self.text)))
+        return f"<MeanField of {'; '.join(filter(None, told))}>"
 
     @property
     def shares(self) -> Shares:
@@ -193,6 +206,7 @@ class MeanField:
             counts={dimension: dict(counts) for dimension, counts in total.items()},
             latest_counts={dimension: dict(counts) for dimension, counts in latest.items()},
             size=self.size + len(decisions),
+            tells_shares=self.tells_shares,
             numbers=_numbers(self.numbers, decisions),
             carried=self.carried,
             sources=self.sources,
@@ -292,10 +306,11 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
-class Cascade:
+class Cascade(Shown):
     """A topic and the actions it drew, in their order; observed and simulated alike."""
 
     __pydantic_config__: ClassVar = _STRICT
+    _shown_by: ClassVar = "mesa_meanfield.notebook:cascade_html"
     id: str
     dataset: str
     event: str | None
@@ -304,6 +319,10 @@ class Cascade:
     veracity: str | None
     topic: Topic
     actions: tuple[Action, ...]
+
+    def __repr__(self) -> str:  # nothing that a guard forbids is read
+        what = f"{self.id!r} ({self.domain}, {self.language}): {counted(len(self.actions), 'action')}"
+        return f"<Cascade {what} on {line(self.topic.text)!r}>"
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

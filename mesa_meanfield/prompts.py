@@ -8,7 +8,7 @@ of one's own replaces any of them by name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mesa_meanfield.data import MeanField, Notice
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.forms import json_form
 from mesa_meanfield.protocols import ActionSpace
+from mesa_meanfield.quota import in_proportion
 
 _SHIPPED = Path(__file__).parent / "templates"
 LANGUAGES = tuple(sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir()))
@@ -30,8 +31,11 @@ TEMPLATES = {
     "summary_prefix": {"topic"},
     "summary_suffix": {"before", "shares", "latest", "lines", "shown", "total"},
     "tally": {"all", "counts", "latest", "latest_counts", "numbers"},
+    "typical": {"all", "size"},
 }
 """The templates that a folder of one's own can replace, each as NAME.j2, and what each may use."""
+_TYPICAL = 20
+"""How many labels stand for all: enough for twentieths."""
 
 
 class Prompts:
@@ -107,8 +111,8 @@ class Prompts:
             "policy_prefix",
             instructions=instructions,
             topic=topic,
-            field=field.text,
-            group_field=group_field.text if group_field else "",
+            field=self._shown(field, space),
+            group_field=self._shown(group_field, space) if group_field else "",
             notices=notices,
             choice=space.choice,
             **_form_of(space),
@@ -158,19 +162,36 @@ class Prompts:
             field: Whose shares.
             words: Dimension and label -> the word to show for it.
         """
-        shown = words or {}
-
-        def told(shares: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-            return {d: {shown.get((d, label), label): s for label, s in of.items()} for d, of in shares.items() if of}
-
         return self._render(
             "tally",
-            all=told(field.shares),
+            all=_worded(field.shares, words or {}),
             counts={d: sum(c.values()) for d, c in field.counts.items()},
-            latest=told(field.latest),
+            latest=_worded(field.latest, words or {}),
             latest_counts={d: sum(c.values()) for d, c in field.latest_counts.items()},
             numbers=field.numbers,
         )
+
+    def typical(self, field: MeanField, words: Mapping[tuple[str, str], str] | None = None) -> str:
+        """The shares of a mean field once more, as some labels in their proportion, one behind the other.
+
+        Small models do not make probabilities of percentages, but they go on as the words before them do
+        (docs/LOG.md).
+
+        Args:
+            field: Whose shares.
+            words: Dimension and label -> the word to show for it.
+        """
+        shares = _worded(field.shares, words or {})
+        apart = {dimension: _told_apart(in_proportion(of, _TYPICAL)) for dimension, of in shares.items()}
+        return self._render("typical", all=apart, size=_TYPICAL)
+
+    def _shown(self, field: MeanField, space: ActionSpace) -> str:
+        """A mean field as agents see it: its text and, where it tells them, the exact shares."""
+        if not field.tells_shares:
+            return field.text
+        words = words_of([space])
+        told = self.tally(field, words)
+        return "\n".join(filter(None, (field.text, told if told != field.text else "", self.typical(field, words))))
 
     def _template(self, name: str) -> jinja2.Template:
         try:
@@ -190,6 +211,18 @@ class Prompts:
             return list(template.generate(known))
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise DataError(f"{template.filename}: {error}; it may use {', '.join(sorted(known))}") from error
+
+
+def _worded(
+    shares: Mapping[str, Mapping[str, float]], words: Mapping[tuple[str, str], str]
+) -> dict[str, dict[str, float]]:
+    """The shares of dimensions that have any, by the labels' words."""
+    return {d: {words.get((d, label), label): s for label, s in of.items()} for d, of in shares.items() if of}
+
+
+def _told_apart(words: Sequence[str]) -> str:
+    """Words behind each other, with commas where one of them is several."""
+    return (", " if any(" " in word for word in words) else " ").join(words)
 
 
 class _Place(str):
@@ -217,6 +250,11 @@ def _is_only_shown(variable: str, template: nodes.Template) -> bool:
         and all(isinstance(node, nodes.Output | nodes.If | nodes.For) for node in template.find_all(nodes.Stmt))
         and not any(loop.recursive for loop in template.find_all(nodes.For))  # they collect their output
     )
+
+
+def words_of(actions: Iterable[ActionSpace]) -> dict[tuple[str, str], str]:
+    """Dimension and label -> the label's word in prompts."""
+    return {(c.dimension, label): c.word(label) for a in actions if (c := a.choice) for label in c.options}
 
 
 def prompt_hash(prefix: str, suffix: str) -> str:

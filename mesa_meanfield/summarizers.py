@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from mesa_meanfield.actions import labels_of
 from mesa_meanfield.data import Decision, MeanField, Tick
 from mesa_meanfield.errors import ReplyError
-from mesa_meanfield.prompts import Prompts
-from mesa_meanfield.protocols import ActionSpace, Backend, Request, Sampling, Usage
+from mesa_meanfield.prompts import Prompts, words_of
+from mesa_meanfield.protocols import ActionSpace, Backend, Request, Sampling, Summarizer, Usage
 from mesa_meanfield.seeds import derive, unit
 
 SUMMARY_SAMPLING = Sampling(max_tokens=120, temperature=0.1, repetition_penalty=1.1)
@@ -37,7 +37,7 @@ class NoField(_Free):
         self, field: MeanField, tick: Tick, *, topic: str, actions: Sequence[ActionSpace], seed: int
     ) -> MeanField:
         """Exact shares, no text."""
-        return replace(field.counted(tick, labels_of(actions)), text="")
+        return replace(field.counted(tick, labels_of(actions)), text="", tells_shares=False)
 
 
 class TallySummarizer(_Free):
@@ -51,7 +51,7 @@ class TallySummarizer(_Free):
     ) -> MeanField:
         """Exact shares of all actions and of the latest tick, as text."""
         counted = field.counted(tick, labels_of(actions))
-        return replace(counted, text=self.prompts.tally(counted, _words(actions)))
+        return replace(counted, text=self.prompts.tally(counted, words_of(actions)), tells_shares=True)
 
 
 class RecentActions(_Free):
@@ -69,7 +69,9 @@ class RecentActions(_Free):
     ) -> MeanField:
         """Exact shares; the last k actions as text."""
         lines = (*field.carried, *(action_line(d, actions) for _, d in tick.valid))[-self.k :]
-        return replace(field.counted(tick, labels_of(actions)), text=_bullets(lines), carried=lines)
+        return replace(
+            field.counted(tick, labels_of(actions)), text=_bullets(lines), carried=lines, tells_shares=False
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class PopularActions(_Free):
             seen.append(_Seen(state.agent, action_line(decision, actions)))
         order = sorted(range(len(seen)), key=lambda i: (seen[i].replies, i), reverse=True)
         text = _bullets(seen[i].line for i in order[: self.k])
-        return replace(field.counted(tick, labels_of(actions)), text=text, carried=tuple(seen))
+        return replace(field.counted(tick, labels_of(actions)), text=text, carried=tuple(seen), tells_shares=False)
 
 
 class LLMSummarizer:
@@ -123,6 +125,8 @@ class LLMSummarizer:
         max_actions: How many of a tick's actions the prompt shows at most, a random sample of them in
             their order; the exact shares in the prompt always count all.
         retries: How often an empty summary is asked for again, each time with a fresh seed.
+        shares: Whether agents are told the exact shares behind the summary; without them they see the summary
+            alone, as in MF-LLM.
     """
 
     def __init__(
@@ -133,12 +137,14 @@ class LLMSummarizer:
         sampling: Sampling = SUMMARY_SAMPLING,
         max_actions: int = 40,
         retries: int = 2,
+        shares: bool = True,
     ) -> None:
         self.backend = backend
         self.prompts = prompts or Prompts()
         self.sampling = sampling
         self.max_actions = _positive(max_actions)
         self.retries = retries
+        self.shares = shares
         self._own = Usage()
 
     @property
@@ -155,12 +161,16 @@ class LLMSummarizer:
         shown = _sample(decisions, self.max_actions, seed)
         suffix = self.prompts.summary_suffix(
             before=field.text,
-            shares=_told(counted.shares, _words(actions)),
-            latest=_told(counted.latest, _words(actions)),
+            shares=_told(counted.shares, words_of(actions)),
+            latest=_told(counted.latest, words_of(actions)),
             lines=[action_line(decision, actions) for decision in shown],
             total=len(decisions),
         )
         return Request(self.prompts.summary_prefix(topic=topic), suffix, seed, self.sampling)
+
+    def field(self, counted: MeanField, summary: str) -> MeanField:
+        """The mean field with a summary as its text."""
+        return replace(counted, text=summary, tells_shares=self.shares)
 
     def update(
         self, field: MeanField, tick: Tick, *, topic: str, actions: Sequence[ActionSpace], seed: int
@@ -183,7 +193,7 @@ class LLMSummarizer:
             reply = self.backend.generate([request])[0]
             summary = " ".join(reply.text.split())
             if reply.failure is None and summary:
-                return replace(counted, text=summary)
+                return self.field(counted, summary)
             why = reply.failure or "the reply is empty"
         self._own += Usage(failures=1)
         raise ReplyError(f"No summary of tick {tick.number} in {self.retries + 1} tries: {why}")
@@ -191,18 +201,13 @@ class LLMSummarizer:
 
 def action_line(decision: Decision, actions: Iterable[ActionSpace], limit: int = 200) -> str:
     """One action on one line: its labels' words and its text or value, cut after ``limit`` characters."""
-    words, value = _words(actions), decision.value
+    words, value = words_of(actions), decision.value
     named = isinstance(value, BaseModel)  # whose labels may be several, and a bare "yes" would say nothing
     labels = ", ".join((f"{of[0]}: " if named else "") + words.get(of, of[1]) for of in decision.labels.items())
     said = decision.text or ("" if value is None else _values(decision) if named else str(value))
     said = " ".join(html.unescape(said).split())  # recorded texts may hold &amp; and the like
     said = said if len(said) <= limit else said[: limit - 1] + "…"
     return f"[{labels}] {said}".strip() if labels else said
-
-
-def _words(actions: Iterable[ActionSpace]) -> dict[tuple[str, str], str]:
-    """Dimension and label -> the label's word in prompts."""
-    return {(c.dimension, label): c.word(label) for a in actions if (c := a.choice) for label in c.options}
 
 
 def _values(decision: Decision) -> str:
@@ -246,3 +251,20 @@ BASELINES: dict[str, Callable[[], NoField | RecentActions | PopularActions]] = {
     "popular": PopularActions,
 }
 """The baselines by the names that scorecards and the command line use."""
+SUMMARIZERS = ("llm", "tally", *BASELINES)
+"""All that have a name."""
+
+
+def summarizer_named(name: str, backend: Backend, prompts: Prompts) -> Summarizer:
+    """One of `SUMMARIZERS`.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name not in SUMMARIZERS:
+        raise ValueError(f"summarizer must be one of {', '.join(SUMMARIZERS)}, got {name!r}")
+    if name == "llm":
+        return LLMSummarizer(backend, prompts=prompts)
+    if name == "tally":
+        return TallySummarizer(prompts)
+    return BASELINES[name]()

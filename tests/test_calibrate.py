@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ibtune_worlds import crowd, items
+from worlds import STANCES
 
 from mesa_meanfield.backends.scripted import ScriptedBackend
 from mesa_meanfield.errors import DataError
@@ -58,7 +59,7 @@ def test_the_shares_alone_cost_their_entropy():
 def test_every_decision_keeps_its_event_and_its_row():
     recorded = items([crowd(12, "c1", "e1"), crowd(9, "c2", "e2", topic="An owl in the attic.")])
     owl = ScriptedBackend(
-        probability=lambda request, answer: 9 if ("owl" in request.prefix) == (answer == "A") else 1
+        probability=lambda request, answer: 9 if ("owl" in request.prefix) == (answer == STANCES[0]) else 1
     )
     (found,) = score_items(owl, recorded)
     assert len(found.events) == len(found.answers) == len(found.log_probabilities)
@@ -74,8 +75,12 @@ def test_labels_that_stand_in_another_order_are_the_same_labels():
         return replace(item, space=replace(choice, options=choice.options[::-1]))
 
     recorded = items([crowd(12)])
-    by_place = ScriptedBackend(probability=lambda request, answer: {"A": 4, "B": 3, "C": 2, "D": 1}[answer])
-    (found,) = score_items(by_place, [recorded[0], turned(recorded[1])])
+
+    def by_place(request, answer):
+        places = sorted(STANCES, key=lambda label: request.prefix.index(f"- {label}: "))
+        return 4 - places.index(answer)
+
+    (found,) = score_items(ScriptedBackend(probability=by_place), [recorded[0], turned(recorded[1])])
     first = len(recorded[0].taught)
     assert found.labels == recorded[0].space.choice.options
     assert np.exp(found.log_probabilities[0]) == pytest.approx([0.4, 0.3, 0.2, 0.1])

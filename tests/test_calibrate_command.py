@@ -16,7 +16,7 @@ from mesa_meanfield.cascades.jsonl import write_cascades
 from mesa_meanfield.cli import main
 from mesa_meanfield.ibtune.calibration import Calibration, read_calibrations
 
-PROBABILITIES = {"A": 0.7, "B": 0.1, "C": 0.1, "D": 0.1}
+PROBABILITIES = {"comment": 0.7, "query": 0.1, "deny": 0.1, "support": 0.1}
 FLOOD = ("comment", "comment", "comment", "query")
 FIRE = ("comment", "comment", "query", "deny")
 
@@ -36,11 +36,11 @@ def data(tmp_path):
 
 
 def sure(body):
-    """A server's answer that gives the letters these probabilities, whatever is asked."""
+    """A server's answer that gives the labels these probabilities, whatever is asked."""
     top = [{"token": word, "logprob": math.log(p), "bytes": list(word.encode())} for word, p in PROBABILITIES.items()]
     content = [{**top[0], "top_logprobs": top}]
     choice = {
-        "message": {"role": "assistant", "content": "A"},
+        "message": {"role": "assistant", "content": "comment"},
         "finish_reason": "stop",
         "logprobs": {"content": content},
     }

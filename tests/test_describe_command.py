@@ -78,7 +78,7 @@ def test_its_prompts_are_there_with_their_hashes(world):
     assert prompts["Template en/policy_suffix.j2"] == shipped.read_text(encoding="utf-8")
     example = next(text for name, text in prompts.items() if name.startswith("Example 2, a question for a choice"))
     assert "A walrus sits in the canal." in example
-    assert example.endswith("Answer with one letter: A, B, C, D.")
+    assert example.endswith("Answer with one word: comment, query, deny, support.")
 
 
 def test_an_evaluation_is_described_too(world):

@@ -61,8 +61,8 @@ def test_prompts_are_the_tokens_of_inference(kind):
     assert len(found) == len(item.taught)
     for question, request, (_, decision) in zip(found, requests(item), item.taught, strict=True):
         written = prompt(kind, request)
-        for chain, letter in zip(question.chains, item.space.choice.answers, strict=True):
-            assert chain.ids == tokens(kind, written + letter)
+        for chain, word in zip(question.chains, item.space.choice.answers, strict=True):
+            assert chain.ids == tokens(kind, written + word)
             assert chain.start == len(tokens(kind, written))
         assert question.labels[question.answer] == decision.labels["stance"]
 
@@ -75,9 +75,8 @@ def test_answers_follow_the_order_of_the_options():
     found = Batcher(tokenizer("llama")).policy(permuted)
     for question, (_, decision) in zip(found, plain.taught, strict=True):
         assert question.answer == order.index(decision.labels["stance"])
-        # The loss takes the letter that stands before the recorded label.
         chain = question.chains[question.answer]
-        assert tokenizer("llama").decode(chain.ids[chain.start :]) == "ABCD"[question.answer]
+        assert tokenizer("llama").decode(chain.ids[chain.start :]) == decision.labels["stance"]
 
 
 @kinds
@@ -147,9 +146,9 @@ def test_labels_cost_what_the_backend_says_of_them(kind, temperature):
     assert float(found.distortion(len(expected)).detach()) == pytest.approx(np.mean(expected), abs=1e-4)
 
 
-def test_words_of_several_tokens_are_scored_as_by_the_backend():
+def test_letters_are_scored_as_by_the_backend():
     item = items([crowd()])[0]
-    item = replace(item, space=replace(item.space, letters=False))
+    item = replace(item, space=replace(item.space, letters=True))
     own = model()
     (found,) = losses(packer(own), own, [Batcher(tokenizer("llama")).policy(item)])
     scores = LocalBackend(own, tokenizer("llama"), name="tiny").score(requests(item), item.space.choice.answers)
@@ -214,7 +213,7 @@ def test_packed_and_unpacked_have_equal_losses_and_gradients(kind, recipe):
     for name, slope in slopes.items():
         assert float((slope - others[name]).abs().max()) <= 1e-4 * scale, name
     assert rows.asked == tree.asked == sum(asked_tokens(q) for tick in ticks for q in tick)
-    assert rows.computed == rows.asked or recipe is TEXTS
+    assert rows.computed > rows.asked  # a row for each word, whose first tokens none shares
     assert tree.computed < rows.computed / 2
 
 
@@ -304,6 +303,6 @@ def test_the_end_of_a_reply_is_any_token_that_ends_one():
 def test_a_field_given_replaces_the_items_own():
     item = items([crowd()])[1]
     batcher = Batcher(tokenizer("llama"))
-    assert batcher.policy(item, MeanField(item.field.text)) == batcher.policy(item)
+    assert batcher.policy(item, item.field) == batcher.policy(item)
     assert batcher.policy(item, MeanField("Another.")) != batcher.policy(item)
     assert batcher.policy(item, MeanField()) == batcher.policy(item.without_field())

@@ -57,7 +57,7 @@ def test_rows_that_are_not_known_count_nowhere():
 
 def test_a_backend_is_calibrated_as_it_is_asked_at_inference(tmp_path):
     recorded = items([crowd(40)])
-    sure = ScriptedBackend(probability=lambda request, answer: 0.97 if answer == "A" else 0.01)
+    sure = ScriptedBackend(probability=lambda request, answer: 0.97 if answer == STANCES[0] else 0.01)
     (found,) = calibrate(sure, recorded)
     decisions = [d.labels["stance"] for item in recorded for _, d in item.taught]
     assert (found.dimension, found.labels, found.decisions) == ("stance", STANCES, len(decisions))

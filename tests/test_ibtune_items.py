@@ -181,10 +181,7 @@ def test_prompts_show_the_drawn_order_and_decisions_stay():
         assert item.space.choice.options == order
         asked = item.prompts.policy_prefix(item.space, item.field, topic=item.topic)
         asked += item.prompts.policy_suffix(item.space, "I fish.")
-        places = [
-            asked.index(f"{letter}. {item.space.choice.word(label)}")
-            for letter, label in zip("ABCD", order, strict=True)
-        ]
+        places = [asked.index(f"- {item.space.choice.word(label)}: ") for label in order]
         assert places == sorted(places)
         assert item.taught == plain.taught
         assert item.field.counts == plain.field.counts

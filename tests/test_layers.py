@@ -12,17 +12,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    {"data", "description", "errors", "forms", "machine", "odd", "plain", "seeds", "progress"},
-    {"protocols", "directory", "guarded"},
+    {"display"},
+    {"data", "description", "errors", "forms", "machine", "odd", "plain", "quota", "seeds", "progress"},
+    {"protocols", "directory", "guarded", "tomlfile"},
     {"actions", "activation", "audit", "prompts", "provenance", "schema"},
     {"drafts", "choosers", "cascades", "cascades.jsonl", "cascades.dimensions", "cascades.personas",
      "cascades.annotations", "cascades.known", "cascades.ced", "cascades.conversion", "cascades.masking",
      "cascades.records", "cascades.tables", "cascades.threads", "cascades.tweets", "cascades.weibo"},
-    {"evaluation", "evaluation.metrics", "evaluation.cases", "evaluation.scorecard", "evaluation.curves",
+    {"notebook", "evaluation", "evaluation.metrics", "evaluation.cases", "evaluation.scorecard", "evaluation.curves",
      "evaluation.decisions", "evaluation.dynamics", "evaluation.forecasts", "evaluation.intervals",
      "evaluation.scoring"},
     {"backends", "backends.batching", "backends.merging",
-     "backends.scripted", "backends.drawn", "backends.load",
+     "backends.scripted", "backends.drawn", "backends.kept", "backends.load",
      "backends.server", "backends.asking", "backends.questions", "backends.answers", "backends.http",
      "backends.adapted", "backends.asked", "backends.budget", "backends.calls", "backends.coding",
      "backends.counting", "backends.database",
@@ -42,8 +43,8 @@ FLOORS = [
      "store", "appendix", "bench", "evaluation.comparison", "evaluation.likelihood", "evaluation.results",
      "evaluation.rivals",
      "evaluation.rollouts", "evaluation.selection", "evaluation.report", "evaluation.report.drawing",
-     "evaluation.report.figures", "evaluation.report.page", "evaluation.report.pages", "evaluation.report.plots",
-     "evaluation.report.table",
+     "evaluation.report.figures", "evaluation.report.notebook", "evaluation.report.page", "evaluation.report.pages",
+     "evaluation.report.plots", "evaluation.report.table",
      "evaluation.report.verdict", "evaluation.report.views", "evaluation.annotation",
      "evaluation.annotation.agreement", "evaluation.annotation.annotator", "evaluation.annotation.label_cache",
      "evaluation.annotation.label_form"},
@@ -52,20 +53,25 @@ FLOORS = [
      "experiments.estimates", "experiments.objectives", "experiments.pairing", "experiments.planning",
      "experiments.racing", "experiments.replicas", "experiments.runs", "experiments.sweeps", "experiments.tables",
      "experiments.taps", "experiments.witness",
-     "experiments.report", "experiments.report.examples", "experiments.report.figures", "experiments.report.page",
-     "experiments.report.views", "experiments.report.words"},
+     "experiments.report", "experiments.report.examples", "experiments.report.figures",
+     "experiments.report.notebook", "experiments.report.page", "experiments.report.views",
+     "experiments.report.words"},
     {"reporters"},
     {"models"},
+    {"viz", "viz.additions", "viz.curves", "viz.forms", "viz.frames", "viz.mesa_parts", "viz.page", "viz.painter",
+     "viz.panels", "viz.parameters", "viz.record", "viz.runs", "viz.served", "viz.server", "viz.session", "viz.space",
+     "viz.stepping", "viz.words"},
     {"cli", "cli.__main__", "cli.adapters", "cli.common", "cli.output", "cli.annotate", "cli.training",
      "cli.tune", "cli.tuning", "cli.bench", "cli.calibrate", "cli.calibration", "cli.convert", "cli.evaluate",
      "cli.compare", "cli.experiment", "cli.plan", "cli.planfile", "cli.planmodel", "cli.planparts",
      "cli.planrecords", "cli.plantables", "cli.work",
      "cli.describe", "cli.outcome", "cli.recording", "cli.rerun", "cli.weights", "cli.wording",
-     "cli.evaluation", "cli.fetch", "cli.quick", "cli.run", "cli.scoring", "cli.simulations"},
+     "cli.evaluation", "cli.fetch", "cli.quick", "cli.run", "cli.scoring", "cli.serve", "cli.simulations",
+     "cli.subjects"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 MAY_IMPORT = {
-    "mesa": {"scheduler", "agents", "bench", "experiments.replicas", "experiments.taps", "models"},
+    "mesa": {"scheduler", "agents", "bench", "experiments.replicas", "experiments.taps", "models", "viz.mesa_parts"},
     "torch": {
         f"backends.local.{name}"
         for name in (

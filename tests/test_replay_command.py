@@ -17,7 +17,7 @@ from mesa_meanfield.cli.rerun import first_different_rollout
 
 assert isolated  # a fixture for all tests here
 LABELS = ("deny", "support", "comment", "deny", "query", "comment", "comment")
-WORDS = ("A", "B", "C", "D", "well", "so")
+WORDS = ("comment", "query", "deny", "support", "well", "so")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from mesa_meanfield.store import first_difference
 
 assert isolated  # a fixture for all tests here
 SECRET = "sk-recorded-0123456789"
-LETTERS = ("A", "B", "C", "D", "well", "so")
+LABELS = ("comment", "query", "deny", "support", "well", "so")
 NEEDS_SIGKILL = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="optional: kill -9 is not known here")
 OFFLINE = """
 import socket, sys
@@ -72,7 +72,7 @@ def last_line(err):
 @NEEDS_SIGKILL
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_run_that_was_killed_is_gone_on_with_to_the_same_files_for_what_is_missing(capsys, data, tmp_path, share):
-    with FakeServer(words=LETTERS) as fake:
+    with FakeServer(words=LABELS) as fake:
         given = ["--backend", fake.url, "--data", str(data)]
         whole = made(capsys, tmp_path / "whole", *given[2:], backend=fake.url)
         cost, fatal = len(fake.asked), round(share * len(fake.asked))
@@ -98,7 +98,7 @@ def test_a_run_that_was_killed_is_gone_on_with_to_the_same_files_for_what_is_mis
 
 
 def test_a_run_is_replayed_without_model_network_and_torch_and_its_data_may_have_moved(capsys, data, tmp_path):
-    with FakeServer(words=LETTERS) as fake:
+    with FakeServer(words=LABELS) as fake:
         recorded = made(capsys, tmp_path / "run", "--data", data, backend=fake.url)
     data.rename(tmp_path / "moved.jsonl")
     given = ["run", "--replay", recorded, "--data", tmp_path / "moved.jsonl", "--out", tmp_path / "again", "--json"]
@@ -164,7 +164,7 @@ def test_a_budget_stops_cleanly_and_a_new_one_goes_on_to_the_same_run(capsys, da
 
 
 def test_runs_share_a_cache_when_asked_and_each_has_a_log_of_its_own(capsys, data, tmp_path):
-    with FakeServer(words=LETTERS) as fake:
+    with FakeServer(words=LABELS) as fake:
         first = made(capsys, tmp_path / "a", "--data", data, "--cache", tmp_path / "shared", backend=fake.url)
         asked = len(fake.asked)
         second = made(capsys, tmp_path / "b", "--data", data, "--cache", tmp_path / "shared", backend=fake.url)
@@ -266,7 +266,7 @@ def test_a_dry_run_counts_the_calls_of_the_run_asks_nobody_and_writes_nothing(ca
 
 def test_nothing_that_a_run_leaves_holds_the_key(capsys, data, tmp_path, monkeypatch):
     monkeypatch.setenv("MESA_MEANFIELD_API_KEY", SECRET)
-    with FakeServer(words=LETTERS, key=SECRET, echo=True) as fake:
+    with FakeServer(words=LABELS, key=SECRET, echo=True) as fake:
         recorded = made(capsys, tmp_path / "run", "--data", data, backend=fake.url)
     assert f"Bearer {SECRET}" in fake.keys
     assert main(["describe", str(recorded), "--out", str(recorded / "description.md")]) == 0

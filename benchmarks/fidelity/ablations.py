@@ -107,6 +107,9 @@ def _wording(job: Plan) -> str:
             prompts.summary_prefix(topic=topic),
         ]
         shown.append(prompts.policy_suffix(space, "state"))
+        counts = {space.choice.dimension: dict.fromkeys(space.choice.options, 1)}
+        told = MeanField(counts=counts, latest_counts=counts, tells_shares=True)
+        shown.append(prompts.policy_prefix(space, told, topic=topic))
     return hashlib.sha256("\0".join(shown).encode()).hexdigest()[:12]
 
 
@@ -144,6 +147,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         taught.add_argument(f"--{name}", metavar="N", type=int)
     for name in ("epochs", "learning-rate", "dropout", "checkpoint-minutes"):
         taught.add_argument(f"--{name}", metavar="X", type=float)
+    taught.add_argument(
+        "--begin-with",
+        metavar="PATH",
+        type=Path,
+        help="a policy's adapter that trainings under a mean field begin with, such as that of the first lesson",
+    )
     taught.add_argument("more", metavar="OPTION", nargs="*", help="behind --: any other of mesa-meanfield tune")
     named = parser.parse_args(arguments)
     if named.device_preset is not None:

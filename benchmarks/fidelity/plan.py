@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import CELLS, Cell, cells_named
+from cells import ADAPTER_FILE, CELLS, Cell, cells_named
 
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
 from mesa_meanfield.cascades.jsonl import read_cascades
@@ -67,6 +67,8 @@ def plan(given: argparse.Namespace) -> Plan:
         value = getattr(given, name)
         if value is not None and value < 1:
             raise DataError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if given.begin_with is not None and not (given.begin_with / ADAPTER_FILE).is_file():
+        raise DataError(f"--begin-with {given.begin_with}: {ADAPTER_FILE} is missing there")
     cells = cells_named(given.cells) if given.cells else CELLS
     folds, calibrate_on = _events(given.folds), _events(given.calibrate_on)
     everything = read_cascades(given.data)

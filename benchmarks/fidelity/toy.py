@@ -153,7 +153,7 @@ def run(folder: Path, *, predictive: bool, steps: int = 60, seed: int = 0) -> Cu
         stages=("policy", "summarizer"),
         lora=Lora(rank=8, alpha=16, dropout=0.0),
         optimisation=Optimisation(learning_rate=1e-2, schedule="constant", batch=8, accumulation=1, steps=steps),
-        bottleneck=Bottleneck(samples=8, beta=20.0, predictive=float(predictive), max_tokens=TOKENS),
+        bottleneck=Bottleneck(samples=8, beta=20.0, predictive=float(predictive), max_tokens=TOKENS, shares=False),
         every=10**6,
         patience=None,
         seed=seed,

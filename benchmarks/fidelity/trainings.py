@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cells import Training
+from cells import ADAPTER_FILE, Training
 from plan import Plan, bind
 
 from mesa_meanfield.cascades.jsonl import write_cascades
+from mesa_meanfield.cli.common import sha256
 from mesa_meanfield.cli.output import note
 from mesa_meanfield.data import event_of
 
@@ -80,6 +81,8 @@ def _train(job: Plan, training: Training, fold: str) -> str | None:
         asked += ["--summarizer", training.summarizer, "--backend", given.backend]
         asked += ["--dimension", job.settings.dimension, *(["--texts"] if given.texts else [])]
         asked += [*_said(job, OPTIONS), *given.more]
+        if given.begin_with is not None and training.summarizer != "none":  # nothing can be read where there is none
+            asked += ["--policy-adapter", given.begin_with]
         if events := _calibration_events(job):
             asked += ["--held-out", *events]
         if out.with_name(f"{out.name}.partial").is_dir():
@@ -133,6 +136,7 @@ def _settings(job: Plan) -> dict[str, Any]:  # Any: JSON
     names = [name for name in OPTIONS if name not in _CHANGES_NOTHING]
     said = {name: getattr(job.given, name) for name in (*names, "more")}
     said["prompts"] = None if said["prompts"] is None else str(said["prompts"])
+    said["begin_with"] = None if job.given.begin_with is None else sha256(job.given.begin_with / ADAPTER_FILE)
     return said
 
 

@@ -95,7 +95,6 @@ def space_of(
         words={label: word for label, (word, _) in options.items()},
         meanings={label: meaning for label, (_, meaning) in options.items()},
         question=known.question if known else "",
-        letters=True,
     )
     if not texts:
         return choice

@@ -50,13 +50,14 @@ def _main(arguments: Sequence[str] | None) -> int:
         fetch,
         plan,
         run,
+        serve,
         tune,
     )
 
     parser = _Parser(prog="mesa-meanfield", description="Populations of language-model agents under a mean field.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in (run, evaluate, compare, plan, describe, tune, calibrate, annotate, convert, bench, fetch):
+    for command in (run, evaluate, compare, plan, describe, tune, calibrate, annotate, convert, bench, fetch, serve):
         command.add_to(commands)
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no Chinese must not end a run

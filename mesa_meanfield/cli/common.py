@@ -24,11 +24,11 @@ from mesa_meanfield.data import Action, Cascade
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.ibtune.items import language_of
 from mesa_meanfield.prompts import LANGUAGES, Prompts
-from mesa_meanfield.protocols import Backend, Request, Sampling, Summarizer
-from mesa_meanfield.summarizers import BASELINES, LLMSummarizer, TallySummarizer
+from mesa_meanfield.protocols import Backend, Request, Sampling
+from mesa_meanfield.summarizers import SUMMARIZERS as SUMMARIZERS
+from mesa_meanfield.summarizers import summarizer_named as summarizer_named
 
 SHIPPED = Path(mesa_meanfield_models.cascade.__file__).parent / "data" / "synthetic.jsonl"
-SUMMARIZERS = ("llm", "tally", *BASELINES)
 
 
 def seed(given: str) -> int:
@@ -92,15 +92,6 @@ def probe(backend: Backend) -> None:
     failure = backend.generate([Request("", "Say yes.", sampling=Sampling(max_tokens=1))])[0].failure
     if failure is not None:
         raise BackendError(failure)
-
-
-def summarizer_named(name: str, backend: Backend, prompts: Prompts) -> Summarizer:
-    """One of `SUMMARIZERS`."""
-    if name == "llm":
-        return LLMSummarizer(backend, prompts=prompts)
-    if name == "tally":
-        return TallySummarizer(prompts)
-    return BASELINES[name]()
 
 
 def new_directory(name: str) -> Path:

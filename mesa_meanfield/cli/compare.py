@@ -10,7 +10,7 @@ from typing import Any
 
 from mesa_meanfield.cli.experiment import add_arguments, prepare
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
-from mesa_meanfield.cli.planfile import Part, PlanFile, unknown
+from mesa_meanfield.cli.planfile import Part, PlanFile
 from mesa_meanfield.cli.planmodel import check_label
 from mesa_meanfield.cli.planparts import interventions_of
 from mesa_meanfield.cli.planrecords import usage_of, write_table
@@ -25,6 +25,7 @@ from mesa_meanfield.experiments.report.page import Compared, write_comparison
 from mesa_meanfield.experiments.report.words import pairing_in_words, points, points_between
 from mesa_meanfield.plain import describe
 from mesa_meanfield.protocols import Intervention
+from mesa_meanfield.tomlfile import unknown
 
 PICTURE = "effect.png"
 

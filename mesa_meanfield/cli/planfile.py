@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
-from pydantic import ValidationError, create_model
-
-from mesa_meanfield.cli.plantables import Call, CascadeTable, FactoryTable, Named, Said, Table, Whole
+from mesa_meanfield.cli.plantables import Call, CascadeTable, FactoryTable, Named, Said, Whole
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.experiments.objectives import AreaUnder, ShareAt, TimeToReversal
 from mesa_meanfield.interventions import Announce, Inject, Mute, Persuade, Replace
+from mesa_meanfield.tomlfile import TomlForm, table_of, unknown
 
 FUNCTION = "function"
 """The kind of an intervention or an objective that is a function of one's own."""
@@ -40,9 +37,9 @@ _EXPECTED = {
     "control": "a list of tables, each below a line [[control]]",
     "candidates": "lists of tables, each below a line [[candidates.NAME]], or NAME = [] for doing nothing",
 }
-
-
-_Known = TypeVar("_Known", bound=Table)
+_WRITTEN = {"reach": float | str, "who": float | str, "script": str | Said | list[Said], "change": str | Named}
+"""How fields of interventions and objectives are written, where Python has objects."""
+_FORM = TomlForm("plan", Whole, _EXPECTED, tables=("model",))
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,8 @@ def read_plan_file(path: Path) -> PlanFile:
         DataError: It cannot be read, is no TOML, or has a field, a kind or a value that cannot be: says file,
             table and field, and what is allowed.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; give a plan file in TOML") from error
-    try:
-        values = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: is no TOML: {error}") from None
-    whole = _checked(Whole, values, f"{path}")
+    content, values = _FORM.read(path)
+    whole = _FORM.checked(Whole, values, f"{path}")
     objective, maximise = _objective(whole.objective, f"{path}: [objective]")
     candidates = {name: _parts(tables, f"{path}: [[candidates.{name}]]") for name, tables in whole.candidates.items()}
     return PlanFile(
@@ -116,17 +106,9 @@ def read_plan_file(path: Path) -> PlanFile:
     )
 
 
-def unknown(where: str, what: str, name: str, known: Iterable[str]) -> DataError:
-    """What to say of a name that is none of those that can be."""
-    names = list(known)
-    close = get_close_matches(name, names, 1)
-    meant = f"did you mean {close[0]!r}? " if close else ""
-    return DataError(f"{where}: {name!r} is no {what}; {meant}there are {', '.join(names)}")
-
-
 def _model(values: Mapping[str, Any], where: str) -> CascadeTable | FactoryTable:
     kind: type[CascadeTable] | type[FactoryTable] = FactoryTable if "factory" in values else CascadeTable
-    table = _checked(kind, values, where)
+    table = _FORM.checked(kind, values, where)
     for field, known in kind.choices.items():
         if (value := getattr(table, field)) not in known:
             raise unknown(f"{where}: {field}", field, value, known)
@@ -158,43 +140,6 @@ def _part(values: Mapping[str, Any], kinds: Mapping[str, Any], what: str, where:
         raise DataError(f"{where}: kind is missing; there are {', '.join(known)}")
     if kind not in known:
         raise unknown(where, what, str(kind), known)
-    table = Call if kind == FUNCTION else _table_of(kinds[kind])
-    read = _checked(table, left, f"{where} ({kind})", "kind", *more)
+    table = Call if kind == FUNCTION else table_of(kinds[kind], _WRITTEN)
+    read = _FORM.checked(table, left, f"{where} ({kind})", "kind", *more)
     return Part(f"{where} ({kind})", kind, {name: getattr(read, name) for name in left})
-
-
-def _table_of(kind: Any) -> type[Table]:  # Any: a dataclass
-    """The table with a dataclass's own fields, so that a plan file and Python say the same."""
-    written = {"reach": float | str, "who": float | str, "script": str | Said | list[Said], "change": str | Named}
-    hints = get_type_hints(kind)
-    columns: dict[str, Any] = {}
-    for one in fields(kind):
-        given = one.default is not MISSING or one.default_factory is not MISSING
-        columns[one.name] = (written.get(one.name, hints[one.name]), None if given else ...)
-    return create_model(kind.__name__, __base__=Table, **columns)
-
-
-def _checked(kind: type[_Known], values: Mapping[str, Any], where: str, *more: str) -> _Known:
-    """A table's values, checked.
-
-    Raises:
-        DataError: They are not as they should be; tells of the first that is not, of unknown names before others.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-    found.sort(key=lambda one: one["type"] != "extra_forbidden")
-    one, known = found[0], [*more, *kind.model_fields]
-    name = str(one["loc"][0])
-    field = ".".join(map(str, one["loc"]))
-    if one["type"] == "extra_forbidden" and len(one["loc"]) == 1:
-        if kind is not Whole and name in Whole.model_fields and not get_close_matches(name, known, 1):
-            raise DataError(f"{where}: {name} belongs to the whole plan: write it above the first table")
-        raise unknown(where, "field", name, known)
-    if name in _EXPECTED and one["type"] != "missing":
-        raise DataError(f"{where}: {name} must be {_EXPECTED[name]}, got {values[name]!r}")
-    if one["type"] == "missing":
-        table = kind is Whole and name == "model"
-        raise DataError(f"{where}: {'the table [model]' if table else field} is missing")
-    raise DataError(f"{where}: {field}: {one['msg']}, got {one['input']!r}")

@@ -14,7 +14,7 @@ from mesa_meanfield.backends.batching import BatchingBackend
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension, space_of
 from mesa_meanfield.cli.adapters import Adapter, Chosen, choose, recalled
 from mesa_meanfield.cli.common import SHIPPED, prompts_in, read_data, sha256, summarizer_named
-from mesa_meanfield.cli.planfile import PlanFile, unknown
+from mesa_meanfield.cli.planfile import PlanFile
 from mesa_meanfield.cli.planparts import Function, Functions, named_labels
 from mesa_meanfield.cli.plantables import CascadeTable, FactoryTable
 from mesa_meanfield.cli.run import pick
@@ -26,6 +26,7 @@ from mesa_meanfield.plain import Plain
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.prompts import Prompts
 from mesa_meanfield.protocols import Backend
+from mesa_meanfield.tomlfile import unknown
 from mesa_meanfield_models.cascade.model import CascadeModel
 
 

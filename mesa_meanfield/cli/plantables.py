@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mesa_meanfield.cascades.personas import PERSONAS
 from mesa_meanfield.cli.common import SUMMARIZERS
-
-
-class Table(BaseModel):
-    """A table of a plan file: no field that it does not know, nothing guessed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+from mesa_meanfield.tomlfile import Table
 
 
 class Said(Table):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from mesa_meanfield.cascades.dimensions import positions_of
 from mesa_meanfield.data import Cascade, Cut, cut
+from mesa_meanfield.display import counted
 from mesa_meanfield.evaluation.cases import Case, Guess, case_of, guess_of
 from mesa_meanfield.evaluation.report.page import Example, Story
 from mesa_meanfield.evaluation.rivals import Trained, rivals, uniform
@@ -56,6 +57,10 @@ class Results:
     rollouts: tuple[RollOut, ...]
     cutting: Cutting
     seed: int
+
+    def __repr__(self) -> str:
+        of = f"{counted(len(self.cascades), 'cascade')}, {counted(len(self.rollouts), 'roll-out')}"
+        return f"<Results of {', '.join(self.names)}: {of}>"
 
     def dimension(self, dimension: str, labels: Sequence[str], trained: Mapping[str, Trained]) -> Compared | None:
         """One dimension's labels, where any cascade has such after its warm-up; else None.
@@ -111,6 +116,9 @@ class Compared:
     cases: tuple[Case, ...]
     guesses: Mapping[str, Sequence[Guess | None]]
     priors: tuple[Mapping[str, float], ...]
+
+    def __repr__(self) -> str:
+        return f"<Compared on {self.dimension}: {counted(len(self.cases), 'cascade')}, {', '.join(self.guesses)}>"
 
     def card(self) -> Card:
         """All figures."""

@@ -8,10 +8,11 @@ A cascade in which every decision of an entry failed has no figure for that entr
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from mesa_meanfield.display import Shown, counted
 from mesa_meanfield.protocols import Usage
 
 Interval = tuple[float | None, float | None]
@@ -152,9 +153,10 @@ class Paired(_Frozen):
     that do not differ, one gets a winner by chance."""
 
 
-class Card(_Frozen):
+class Card(_Frozen, Shown):
     """One dimension of all cascades."""
 
+    _shown_by: ClassVar[str] = "mesa_meanfield.evaluation.report.notebook:card_html"
     dimension: str
     labels: tuple[str, ...]
     cascades: int
@@ -165,6 +167,15 @@ class Card(_Frozen):
     """Mean KL that even a perfect simulation would get for samples of these sizes."""
     entries: tuple[Entry, ...]
     paired: tuple[Paired, ...]
+
+    def __repr__(self) -> str:
+        of = f"{counted(self.cascades, 'cascade')}, {len(self.entries)} entries"
+        known = [entry for entry in self.entries if entry.kl is not None]
+        first = min(known, key=lambda entry: entry.kl or 0.0, default=None)
+        lowest = "" if first is None else f", lowest KL {first.kl:.3f} of {first.name}"
+        return f"<{type(self).__name__} on {self.dimension}: {of}{lowest}, noise floor {self.noise_floor:.3f}>"
+
+    __str__ = __repr__
 
 
 class CascadeRow(_Frozen):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mesa_meanfield.display import Shown, counted
 from mesa_meanfield.evaluation.scorecard import Interval
 from mesa_meanfield.experiments.estimates import differences, mean, student, variance_ratio, welch
 from mesa_meanfield.experiments.runs import Ensemble, RunResult, Values, curves_of
@@ -59,18 +60,23 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """An intervention and its counterfactual, replica by replica.
 
     Shares are exact expectations where distributions are known, which have less noise than what was sampled:
     ask for ``expected=False`` to see that.
     """
 
+    _shown_by: ClassVar = "mesa_meanfield.experiments.report.notebook:comparison_html"
     ensemble: Ensemble
     """The runs of both arms, `TREATMENT` and `CONTROL`."""
     fork_at: int
     """The first tick in which the arms may differ."""
     confidence: float
+
+    def __repr__(self) -> str:
+        of = f"{counted(len(self.pairs), 'pair')} of runs over {counted(self.ensemble.ticks, 'tick')}"
+        return f"<Comparison of {of}, fork at tick {self.fork_at}, {len(self.ensemble.failed)} failed>"
 
     @cached_property
     def pairs(self) -> tuple[tuple[RunResult, RunResult], ...]:

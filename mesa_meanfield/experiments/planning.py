@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mesa_meanfield.display import Shown
 from mesa_meanfield.experiments.estimates import check_confidence
 from mesa_meanfield.experiments.objectives import Objective
 from mesa_meanfield.experiments.racing import Race, Ranked
@@ -27,9 +28,10 @@ Stopped = Literal["separated", "budget", "replicas", "failed"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """A ranking of candidates, the best first."""
 
+    _shown_by: ClassVar = "mesa_meanfield.experiments.report.notebook:plan_html"
     ranking: tuple[Ranked, ...]
     """Those that went on longest first; of those, the better ones."""
     stopped: Stopped
@@ -46,6 +48,9 @@ class Plan:
     maximise: bool
     ensemble: Ensemble
     """All runs; each candidate is an arm."""
+
+    def __repr__(self) -> str:
+        return f"<Plan: {', '.join(one.intervention for one in self.ranking)}; {self.why}>"
 
     @property
     def best(self) -> str:

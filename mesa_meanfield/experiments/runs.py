@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mesa_meanfield.data import Counts, MeanField, Tick
+from mesa_meanfield.display import Shown, counted
 from mesa_meanfield.protocols import Usage
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class RunResult:
     ticks: tuple[TickCounts, ...]
     usage: Usage
 
+    def __repr__(self) -> str:
+        return f"<RunResult {self.arm} {self.replica} of seed {self.seed}: {counted(len(self.ticks), 'tick')}>"
+
     @property
     def failures(self) -> int:
         """How many decisions failed."""
@@ -143,14 +147,20 @@ class FailedRun:
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Shown):
     """The replicas of one or more arms."""
 
+    _shown_by: ClassVar = "mesa_meanfield.experiments.report.notebook:ensemble_html"
     runs: tuple[RunResult, ...]
     """Those that ran to their end, arm by arm, in the order of their numbers."""
     failed: tuple[FailedRun, ...]
     ticks: int
     """How many ticks were asked for; a model that stops by itself has fewer."""
+
+    def __repr__(self) -> str:
+        arms = ", ".join(dict.fromkeys(run.arm for run in self.runs)) or "no arm"
+        of = f"{counted(len(self.runs), 'run')} of {arms} over {counted(self.ticks, 'tick')}"
+        return f"<Ensemble of {of}, {len(self.failed)} failed>"
 
     @property
     def usage(self) -> Usage:

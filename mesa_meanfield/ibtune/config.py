@@ -115,6 +115,8 @@ class Bottleneck:
     """Tokens of a summary at most."""
     temperature: float = 1.0
     """At which summaries are sampled and their probabilities taken; nothing is cut off."""
+    shares: bool = True
+    """Whether the policy is told the exact shares behind a summary, as by `LLMSummarizer`."""
 
     def __post_init__(self) -> None:
         _check(self.samples >= 4, f"samples must be at least 4, got {self.samples}")

@@ -52,7 +52,7 @@ class Item:
 
     def without_field(self) -> Item:
         """The same tick where nobody sees anything of the others."""
-        return replace(self, field=replace(self.field, text=""))
+        return replace(self, field=replace(self.field, text="", tells_shares=False))
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _answer(asked: Sequence[_Asked], summarizer: Summarizer) -> list[MeanField]:
         if reply.failure is not None or not text or not one.tick.valid:
             found.append(one.by(summarizer))  # which asks again
         else:
-            found.append(replace(one.field.counted(one.tick, labels_of((one.space,))), text=text))
+            found.append(summarizer.field(one.field.counted(one.tick, labels_of((one.space,))), text))
     return found
 
 

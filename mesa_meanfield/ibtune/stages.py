@@ -210,7 +210,7 @@ class Trainer:
         fields = [self.field(item, sample) for sample in samples]
         if self.listen is not None:
             self.listen(item, [field.text for field in fields])
-        distinct = {field.text: field for field in fields}  # the policy sees the text alone
+        distinct = {field.text: field for field in fields}  # the counts are the same for all
         with self.frozen(policy):
             found = losses(self.packer, self.model, [self.batcher.policy(item, one) for one in distinct.values()])
         costs = dict(zip(distinct, map(self._distortion, found), strict=True))
@@ -223,7 +223,7 @@ class Trainer:
         """The item's mean field with a summary as its text."""
         assert item.last is not None
         counted = item.previous.counted(item.last, labels_of((item.space,)))
-        return replace(counted, text=self.batcher.text(summary))
+        return replace(counted, text=self.batcher.text(summary), tells_shares=self.settings.bottleneck.shares)
 
 
 def _asking(item: Item) -> LLMSummarizer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#000000")  # Okabe-Ito
+from mesa_meanfield.display import HUES, legible
+
+COLOURS = (*HUES, "#000000")
 GREY = "0.55"
 """Of rivals."""
 FONTS = (
@@ -41,12 +42,6 @@ FONTS = (
 """What a reader's machine may have, best first; those for Chinese stand behind those for Latin letters."""
 
 _CJK = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
-_UNSHOWABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, which XML forbids
-    "\u061c\u202a-\u202e\u2066-\u2069"  # those that turn the direction of what follows
-    "\ud800-\udfff\ufffe\uffff]"  # half surrogates and noncharacters: not to be written as UTF-8 or XML
-)
-
 P = ParamSpec("P")
 
 
@@ -65,19 +60,6 @@ class Picture:
     def uri(self) -> str:
         """The picture as the address of an ``img``, which keeps its identifiers from meeting those of the page."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode("ascii")
-
-
-def legible(text: str, limit: int | None = None) -> str:
-    """The text without characters that cannot be shown or that change how others are.
-
-    Each becomes the replacement character, so that a reader sees that something was there.
-
-    Args:
-        text: Somebody's words.
-        limit: Cut what is longer than so many characters, with an ellipsis.
-    """
-    shown = _UNSHOWABLE.sub("\ufffd", text)
-    return shown if limit is None or len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
 def label_text(text: str, limit: int = 28) -> str:

@@ -204,6 +204,8 @@ def _kl_axis(panel: Axes, card: Card, figures: Sequence[tuple[float | None, Inte
     kls = [kl for value, _ in figures if (kl := known(value)) is not None]
     floor, positive = known(card.noise_floor), [kl for kl in kls if kl > 0]
     tall = bool(positive) and max(positive) > _TALL * min(positive)
+    if floor is not None:  # first, so that the axis reaches it
+        panel.axvline(floor, color="0.2", lw=1.2, ls=(0, (5, 3)))
     if tall:
         smallest = min([*positive, *([floor] if floor else [])])
         panel.set_xscale("log")
@@ -215,7 +217,6 @@ def _kl_axis(panel: Axes, card: Card, figures: Sequence[tuple[float | None, Inte
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.set_xlabel("KL in nats" + (" (logarithmic)" if tall else ""))
     if floor is not None:
-        panel.axvline(floor, color="0.2", lw=1.2, ls=(0, (5, 3)))
         panel.annotate(
             "noise floor", (floor, 1), (3, 2), xycoords=panel.get_xaxis_transform(), textcoords="offset points",
             fontsize=8.5, color="0.2",

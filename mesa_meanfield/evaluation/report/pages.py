@@ -9,7 +9,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from mesa_meanfield.evaluation.report.drawing import FONTS, legible
+from mesa_meanfield.display import legible
+from mesa_meanfield.evaluation.report.drawing import FONTS
 from mesa_meanfield.evaluation.report.table import duration, figure
 
 _TEMPLATES = Path(__file__).parent / "templates"

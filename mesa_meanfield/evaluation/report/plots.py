@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 
 from mesa_meanfield.cascades.dimensions import label_of
 from mesa_meanfield.data import Action
+from mesa_meanfield.display import legible
 from mesa_meanfield.evaluation.cases import UNLABELLED, Case, Guess, Indices, Rows
 from mesa_meanfield.evaluation.curves import shares_of
 from mesa_meanfield.evaluation.report.drawing import (
@@ -23,7 +24,6 @@ from mesa_meanfield.evaluation.report.drawing import (
     GREY,
     label_text,
     legend_below,
-    legible,
     percent,
     picture,
     plain_style,
