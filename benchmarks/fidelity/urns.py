@@ -1,26 +1,33 @@
 """Invented crowds whose shares tell what comes next: a first lesson in reading the mean field.
 
     python benchmarks/fidelity/urns.py --out urns.jsonl [--cascades 400] [--concentration 2]
+    python benchmarks/fidelity/urns.py --like FILE --times 2 --concentration 12 --not-like EVENTS --out mixed.jsonl
 
 Recorded threads differ little from each other, so that what the field says is worth some hundredths of a nat per
 decision, and a short training learns the overall shares alone (docs/LOG.md). Here each thread's shares are drawn from
 a Dirichlet distribution around the middle, and its labels from those: a Polya urn. Whoever reads the tally gains
 tenths of nats. Every text is made of a few words of ours; nothing is known of the readers but how many follow them.
+
+With ``--like`` the recorded cascades of a file are kept and stand there again, ``--times`` each, with labels drawn
+anew: each copy's shares from a Dirichlet distribution around those of the file. What topics and readers seem to tell
+in so few threads is then contradicted by the copies; what the shares tell is not.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from mesa_meanfield.cascades.dimensions import known_labels
-from mesa_meanfield.cascades.jsonl import write_cascades
-from mesa_meanfield.data import Action, Cascade, Profile, Topic
+from mesa_meanfield.cascades.jsonl import read_cascades, write_cascades
+from mesa_meanfield.data import Action, Cascade, Profile, Topic, event_of, normalise
 
 WHO = ("The ferry company", "The town council", "A night nurse", "The football club", "A bakery", "The school board")
 WHAT = ("closes the old bridge", "gives away free tickets", "found a strange letter", "will paint every door blue",
@@ -56,6 +63,35 @@ def urn(number: int, rng: np.random.Generator, labels: Sequence[str], size: int,
     return Cascade(f"urn{number}", "urns", f"urn{number % 20}", "news", "en", None, topic, actions)
 
 
+def redrawn(cascade: Cascade, number: int, rng: np.random.Generator, shares: Mapping[str, float]) -> Cascade:
+    """A recorded cascade with other labels and without its texts.
+
+    Args:
+        cascade: The record.
+        number: Of the copy; part of its name and of its actions' names.
+        rng: Where the labels come from.
+        shares: Label -> the Dirichlet distribution's concentration for it.
+    """
+    of = rng.dirichlet(list(shares.values()))
+    labels = rng.choice(list(shares), size=len(cascade.actions), p=of)
+    return replace(
+        cascade,
+        id=f"{cascade.id}-again{number}",
+        actions=tuple(
+            replace(action, id=f"{action.id}-again{number}", parent=None, text="", labels={"stance": str(label)})
+            for action, label in zip(cascade.actions, labels, strict=True)
+        ),
+    )
+
+
+def mixed(cascades: Sequence[Cascade], rng: np.random.Generator, times: int, concentration: float) -> list[Cascade]:
+    """Copies of recorded cascades, so many of each, around the shares of them all."""
+    counts = Counter(dict.fromkeys(known_labels("stance"), 0))
+    counts.update(label for one in cascades for a in one.actions if (label := a.labels.get("stance")) is not None)
+    shares = {label: concentration * max(share, 1e-3) for label, share in normalise(counts).items()}
+    return [redrawn(one, number, rng, shares) for number in range(times) for one in cascades]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,9 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cascades", type=int, default=400)
     parser.add_argument("--actions", type=int, default=24, help="of each (default 24)")
     parser.add_argument("--concentration", type=float, default=2.0, help="of the Dirichlet distribution (default 2)")
+    parser.add_argument("--like", type=Path, help="a file of recorded cascades, to keep and to copy")
+    parser.add_argument("--times", type=int, default=2, help="copies of each (default 2)")
+    parser.add_argument("--not-like", default="", help="events that are kept and not copied, such as those held out")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     labels, rng = known_labels("stance"), np.random.default_rng(given.seed)
+    if given.like is not None:
+        recorded, left = read_cascades(given.like), set(given.not_like.split(","))
+        copied = [one for one in recorded if event_of(one) not in left]
+        write_cascades(given.out, [*recorded, *mixed(copied, rng, given.times, given.concentration)])
+        return 0
     write_cascades(
         given.out, [urn(n, rng, labels, given.actions, given.concentration) for n in range(given.cascades)]
     )

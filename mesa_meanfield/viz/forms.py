@@ -59,13 +59,28 @@ def Announcement(session: Session) -> None:
         if session.announce(text.value, source.value, reach=reach.value / 100, channel=given, ticks=ticks.value):
             text.set("")
 
-    solara.InputTextArea("What is said", value=text, rows=2, continuous_update=True)
+    _words("What is said", text)
     with solara.Div(classes=["mf-two"]):
         solara.InputText("Who says it", value=source, continuous_update=True)
         solara.Select("Shown as", values=list(_CHANNELS), value=channel)
         _slider(f"Reaches {reach.value} % of the agents", "Reach", reach, 0, 100, 5)
         _slider(f"For {ticks.value} ticks" if ticks.value else "For all ticks to come", "Ticks", ticks, 0, 20)
     solara.Button("Announce", on_click=add, color="primary")
+
+
+def _words(label: str, value: Any) -> None:
+    """A field for a few lines, whose label stays."""
+    solara.v.Textarea(
+        label=label,
+        v_model=value.value,
+        on_v_model=value.set,
+        rows=2,
+        auto_grow=True,
+        outlined=True,
+        dense=True,
+        hide_details=True,
+        class_="mt-3 mb-1",
+    )
 
 
 def _slider(says: str, name: str, value: Any, low: int, high: int, step: int = 1) -> None:
@@ -95,7 +110,7 @@ def Injection(session: Session, frame: Frame) -> None:
         if session.inject(text.value, account.value, labels=given, copies=copies.value):
             text.set("")
 
-    solara.InputTextArea("The post", value=text, rows=2, continuous_update=True)
+    _words("The post", text)
     with solara.Div(classes=["mf-two"]):
         solara.InputText("Account", value=account, continuous_update=True)
         for dimension, known in frame.labels.items():

@@ -1,21 +1,18 @@
 """The flu among people who decide, in the browser. Run: solara run app.py"""
 
 from mesa.examples.basic.virus_on_network.agents import State
-from model import CautiousVirus
-
-from mesa_meanfield.viz import backend_choice, page_of  # before Mesa's own, so that its slips stay unheard
-
-# isort: split
 from mesa.visualization import Slider, make_plot_component
 from mesa.visualization.components import AgentPortrayalStyle
+from model import CautiousVirus
+
+from mesa_meanfield.viz import backend_choice, page_of
 
 COLOURS = {State.SUSCEPTIBLE: "#0072B2", State.INFECTED: "#D55E00", State.RESISTANT: "#009E73"}
 
 
 def portray(person):
-    return AgentPortrayalStyle(
-        color=COLOURS[person.state], marker="s" if getattr(person, "at_home", False) else "o", size=60
-    )
+    at_home = getattr(person, "at_home", False)
+    return AgentPortrayalStyle(color=COLOURS[person.state], marker="s" if at_home else "o", size=70)
 
 
 page = page_of(
