@@ -202,6 +202,17 @@ def test_what_cannot_be_added_is_refused_with_a_reason():
     assert one.run.frame.interventions == ()
 
 
+def test_nothing_is_added_to_a_run_that_is_over():
+    class Short(Watched):
+        def step(self):
+            super().step()
+            self.running = False
+
+    one = stepped(session(Short), 1)
+    assert not one.announce("Too late.", "mayor", reach=1.0, channel="official")
+    assert one.refused == "The run is over; Reset begins a new one."
+
+
 def test_a_subject_that_makes_no_model_is_told():
     one = session(lambda: "nothing")
     assert one.run.status.error == "a model gives no Mesa model but str"
@@ -363,6 +374,16 @@ def test_a_space_is_drawn_in_the_colours_of_decisions(kind, drawn):
         assert png.startswith(b"\x89PNG")
         assert other != png
         assert picture(model, {"1": "yes", "2": "no"}.get, ("yes", "no")) == png
+
+
+def test_a_network_is_drawn_where_its_nodes_are():
+    picture = SpacePicture()
+    placed = picture._placed(space_model("placed").grid)
+    assert placed == {n: (n, 0.5 * n) for n in range(4)}
+    first, again = (SpacePicture()._placed(space_model("network").grid) for _ in range(2))
+    assert set(first) == {0, 1, 2, 3}
+    if not hasattr(next(iter(space_model("network").grid.all_cells)), "position"):  # Mesa 3.5 draws its own by lot
+        assert all((first[n] == again[n]).all() for n in first)
 
 
 def test_a_model_without_space_or_with_an_empty_one_has_no_picture():

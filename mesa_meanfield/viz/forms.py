@@ -31,14 +31,15 @@ def Interventions(
             Injection(session, frame)
         if refused:
             solara.v.Alert(type="warning", outlined=True, dense=True, children=[refused])
-        when = "the tick after the one under way" if status.busy or status.unfinished else f"tick {frame.tick}"
-        waiting = f" ({status.waiting} waiting)" if status.waiting else ""
-        solara.Text(f"It acts from {when} on{waiting}.", classes=["mf-dim"])
+        if not status.over:
+            when = "the tick after the one under way" if status.busy or status.unfinished else f"tick {frame.tick}"
+            waiting = f" ({status.waiting} waiting)" if status.waiting else ""
+            solara.Text(f"It acts from {when} on{waiting}.", classes=["mf-dim"])
         for one in frame.interventions:
             with solara.Div(classes=["mf-added"]):
                 solara.Text(words.intervention_text(one))
                 at, until = getattr(one, "at", None), getattr(one, "until", None)
-                live = at is not None and (at >= frame.tick or hasattr(one, "until"))
+                live = not status.over and at is not None and (at >= frame.tick or hasattr(one, "until"))
                 if live and (until is None or until > frame.tick):
                     solara.Button(
                         "Withdraw", on_click=lambda one=one: session.withdraw(one), small=True, text=True,
@@ -63,9 +64,9 @@ def Announcement(session: Session) -> None:
     with solara.Div(classes=["mf-two"]):
         solara.InputText("Who says it", value=source, continuous_update=True)
         solara.Select("Shown as", values=list(_CHANNELS), value=channel)
-        _slider(f"Reaches {reach.value} % of the agents", "Reach", reach, 0, 100, 5)
+        _slider(f"Reaches {reach.value} %", "Reach", reach, 0, 100, 5)
         _slider(f"For {ticks.value} ticks" if ticks.value else "For all ticks to come", "Ticks", ticks, 0, 20)
-    solara.Button("Announce", on_click=add, color="primary")
+    solara.Button("Announce", on_click=add, color="primary", class_="mt-3 mb-1")
 
 
 def _words(label: str, value: Any) -> None:
@@ -123,7 +124,7 @@ def Injection(session: Session, frame: Frame) -> None:
         _slider(
             "From one account" if copies.value == 1 else f"From {copies.value} accounts", "Accounts", copies, 1, 50
         )
-    solara.Button("Post", on_click=add, color="primary")
+    solara.Button("Post", on_click=add, color="primary", class_="mt-3 mb-1")
 
 
 @solara.component

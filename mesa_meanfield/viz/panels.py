@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import solara
@@ -37,9 +37,7 @@ def Controls(session: Session, status: Status, frame: Frame) -> None:
             rounded=True,
         )
         solara.Text(words.progress_text(status), classes=["mf-progress"], style={"display": "block"})
-        solara.SliderFloat(
-            "Seconds per step, at least", session.pace, on_value=session.set_pace, min=0, max=3, step=0.1
-        )
+        Slide("Seconds per step, at least", session.pace, session.set_pace, 0, 3, 0.1)
 
 
 def _play_button(session: Session, status: Status) -> None:
@@ -83,8 +81,7 @@ def _input(name: str, one: Input, value: Any, on_value: Any) -> None:
     label = one.get("label", name)
     match one["type"]:
         case "SliderInt" | "SliderFloat" as kind:
-            slider = solara.SliderInt if kind == "SliderInt" else solara.SliderFloat
-            slider(label, value=value, on_value=on_value, min=one["min"], max=one["max"], step=one.get("step") or 1)
+            Slide(label, value, on_value, one["min"], one["max"], one.get("step") or 1, whole=kind == "SliderInt")
         case "Select":
             solara.Select(label, values=list(one["values"]), value=value, on_value=on_value)
         case "Checkbox":
@@ -92,6 +89,33 @@ def _input(name: str, one: Input, value: Any, on_value: Any) -> None:
         case _:  # a number, too, is read when it is used
             text = "" if value is None else str(value)
             solara.InputText(label, value=text, on_value=on_value, continuous_update=True)
+
+
+@solara.component
+def Slide(
+    label: str,
+    value: float,
+    on_value: Callable[[Any], None],
+    low: float,
+    high: float,
+    step: float,
+    *,
+    whole: bool = False,
+) -> None:
+    """A slider that says its value, above it where there is room."""
+    held = solara.use_reactive(value, on_value)
+    with solara.Div(classes=["mf-slider"]):
+        solara.Text(f"{label}: {held.value:g}", classes=["mf-dim"])
+        solara.v.Slider(
+            v_model=held.value,
+            on_v_model=lambda moved: held.set(int(moved) if whole else round(float(moved), 6)),
+            min=low,
+            max=high,
+            step=step,
+            dense=True,
+            hide_details=True,
+            attributes={"aria-label": label},
+        )
 
 
 @solara.component

@@ -14,6 +14,7 @@ from mesa_meanfield.viz import served
 from mesa_meanfield.viz.session import OPEN
 
 _GRACE = 2  # seconds that open tabs have to say goodbye when the server is stopped
+_ABANDONED = "15m"  # after which a tab that went away without a word is stopped; one that is closed is so at once
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -55,6 +56,7 @@ def serve(page: Any, listening: socket.socket, url: str, *, open_browser: bool =
 
     settings.telemetry.mixpanel_enable = False  # it would tell its makers of every page that is opened
     settings.theme.show_banner = False
+    settings.kernel.cull_timeout = _ABANDONED
     config = uvicorn.Config(
         "solara.server.starlette:app",
         log_level="error",

@@ -256,6 +256,8 @@ class Session:
             self.twin = None
 
     def _add(self, make: Callable[[int], Intervention]) -> bool:
+        if self.run.status.over:
+            return self._refuse("The run is over; Reset begins a new one.")
         try:
             make(0)
         except ValueError as error:

@@ -54,18 +54,20 @@ class SpacePicture:
         with _DRAWING, plain_style():
             figure = Figure(figsize=(5.2, 4.4), layout="constrained")
             panel = figure.add_subplot()
-            options: dict[str, Any] = {}
+            options: dict[str, Any] = {"draw_grid": False}
             if (graph := getattr(space, "G", None)) is not None:
                 if list(graph) != list(range(len(graph))):
                     return None  # Mesa draws networks with nodes 0, 1, 2, ... alone
-                options = {"draw_grid": False, "layout_alg": lambda _: self._placed(space), "layout_kwargs": {}}
+                options |= {"layout_alg": lambda _: self._placed(space), "layout_kwargs": {}}
                 self._draw_edges(panel, graph, space)
-            size = None if graph is None else max(10.0, min(110.0, 5000.0 / max(1, len(graph))))
+            size = _size(space, graph)
             try:
                 draw_space(space, self._portrayal or _by_label(label, labels, size), ax=panel, **options)
             except ValueError:  # a space that Mesa does not know
                 return None
             panel.set_aspect("equal")
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_color("0.85")
             file = io.BytesIO()
             figure.savefig(file, format="png", dpi=110)
         return file.getvalue()
@@ -75,12 +77,10 @@ class SpacePicture:
         if self._layout is None:
             graph = space.G
             own = dict(graph.nodes(data="pos"))
-            cells = {
-                one.coordinate: np.shape(getattr(one, "position", ())) for one in getattr(space, "all_cells", ())
-            }
+            shapes = {np.shape(getattr(cell, "position", ())) for cell in getattr(space, "all_cells", ())}
             if all(place is not None for place in own.values()):
                 self._layout = own
-            elif cells == {(2,)}:
+            elif shapes == {(2,)}:
                 self._layout = {one.coordinate: one.position for one in space.all_cells}
             else:
                 iterations = 50 if len(graph) <= _MANY else 12
@@ -92,6 +92,14 @@ class SpacePicture:
         lines = [(places[a], places[b]) for a, b in graph.edges()]
         width = 0.8 if len(lines) < 1000 else 0.35
         panel.add_collection(LineCollection(lines, colors="#d3d8df", linewidths=width, zorder=0))
+
+
+def _size(space: Any, graph: Any) -> float | None:
+    """How large agents are, in square points; None where Mesa knows better."""
+    if graph is not None:
+        return max(10.0, min(110.0, 5000.0 / max(1, len(graph))))
+    cells = getattr(space, "dimensions", ()) if hasattr(space, "all_cells") else ()
+    return min(160.0, (170.0 / max(cells)) ** 2) if cells else None
 
 
 def _by_label(label: Labels, labels: tuple[str, ...], size: float | None) -> Portrayal:

@@ -10,7 +10,7 @@ COLOURS = ("#0072B2", "#E69F00")
 
 
 def portray(resident):
-    return AgentPortrayalStyle(color=COLOURS[resident.type], marker="s" if resident.happy else "x", size=45)
+    return AgentPortrayalStyle(color=COLOURS[resident.type], marker="s" if resident.happy else "^", size=45)
 
 
 page = page_of(
