@@ -183,7 +183,7 @@ class Local(ScriptedBackend):
 
     def _likes(self, request, answer):
         assert request.adapter in (None, "policy")
-        return 8.0 if answer == "A" and request.adapter else 1.0
+        return 8.0 if answer == "comment" and request.adapter else 1.0
 
 
 def run(capsys, monkeypatch, data, out, *arguments, model=None):
@@ -207,7 +207,7 @@ def test_by_default_each_asks_its_own_shipped_adapter(capsys, monkeypatch, data,
     assert model.folders == both
     assert {row["text"] for row in fields} == {"Written with summarizer."}
     assert {row["text"] for row in decisions if not row["recorded"]} == {"Written with policy."}
-    # A is 8 times as likely, at half the temperature 64 times; the labels are four.
+    # "comment" is 8 times as likely, at half the temperature 64 times; the labels are four.
     assert max(decisions[-1]["distribution"].values()) == pytest.approx(64 / 67)
     assert "Adapters: policy shipped (stance), summarizer shipped; temperature 0.500\n" in stdout
     assert config["model"] == "scripted model+policy"
@@ -348,20 +348,26 @@ def test_the_package_holds_all_files_of_the_adapters():
 @pytest.fixture
 def really_shipped(monkeypatch):
     monkeypatch.undo()
-    if not all((shipped.FOLDER / kind).is_dir() for kind in KINDS):
-        pytest.skip("optional: this checkout ships no adapters")
-    return {kind: Path(shipped.resolve("shipped", kind)) for kind in KINDS}
+    return {kind: Path(shipped.resolve("shipped", kind)) for kind in KINDS if (shipped.FOLDER / kind).is_dir()}
+
+
+def test_a_policy_is_shipped(really_shipped):
+    assert "policy" in really_shipped
 
 
 def test_the_shipped_policy_fits_the_labels_of_stance_as_they_are_asked_for(really_shipped):
     assert shipped.fits("policy", "embedded", "stance", known_labels("stance"))
-    assert shipped.fits("summarizer", "embedded", "behaviour", known_labels("behaviour"))
+    assert shipped.fits("summarizer", "embedded", "behaviour", known_labels("behaviour")) is (
+        "summarizer" in really_shipped
+    )
     (one,) = read_calibrations(really_shipped["policy"])
     assert one.decisions > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shipped_weights_are_small_and_of_16_bits_and_have_a_card(really_shipped, kind):
+    if kind not in really_shipped:
+        pytest.skip(f"optional: no {kind} is shipped")
     weights = (really_shipped[kind] / "adapter_model.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", weights[:8])  # safetensors: the header's length, the header in JSON, the tensors
     header = json.loads(weights[8 : 8 + length])
@@ -381,7 +387,7 @@ def test_the_shipped_adapters_answer_on_the_embedded_model(really_shipped, embed
     base = load_backend("embedded", device="cpu")
     asked = [Request("A bridge closes.", "I fish. Which letter?", sampling=Sampling(max_tokens=8))]
     plain = base.score(asked, "AB")
-    policy, summarizer = (base.adapted(really_shipped[kind]) for kind in KINDS)
-    assert abs(policy.score(asked, "AB") - plain).max() > 1e-3
-    assert summarizer.generate(asked)[0].failure is None
+    adapted = {kind: base.adapted(folder) for kind, folder in really_shipped.items()}
+    assert abs(adapted["policy"].score(asked, "AB") - plain).max() > 1e-3
+    assert all(one.generate(asked)[0].failure is None for one in adapted.values())
     assert base.score(asked, "AB") == pytest.approx(plain, abs=1e-5)
