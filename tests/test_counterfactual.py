@@ -1,20 +1,30 @@
 import itertools
 import json
 
+import mesa
 import numpy as np
 import pytest
 from arms import all_at_once, chances, denial, run_of, town
 from crowds import YES_NO, Crowd
 
-from mesa_meanfield import BatchingBackend, RulePolicy, ScriptedBackend
+from mesa_meanfield import (
+    BatchingBackend,
+    Choice,
+    LLMPolicy,
+    MeanFieldAgent,
+    MeanFieldScheduler,
+    RulePolicy,
+    ScriptedBackend,
+    TallySummarizer,
+)
 from mesa_meanfield.data import Decision
 from mesa_meanfield.errors import BackendUnavailable
 from mesa_meanfield.experiments.comparison import CONTROL, TREATMENT, Comparison
 from mesa_meanfield.experiments.counterfactual import compare
 from mesa_meanfield.experiments.estimates import variance_ratio
-from mesa_meanfield.experiments.replicas import PairingError, run_replicas
+from mesa_meanfield.experiments.replicas import PairingError, run_replicas, seeded
 from mesa_meanfield.experiments.runs import Ensemble
-from mesa_meanfield.interventions import Inject, Mute, Persuade
+from mesa_meanfield.interventions import Announce, Inject, Mute, Persuade
 
 
 def comparison(treatment, control, *, fork_at=0, ticks=2, failed=()):
@@ -268,3 +278,37 @@ def test_wrong_wishes_are_refused(wrong, told):
     asked = {"interventions": [denial(at=1)], "replicas": 2, "ticks": 4, **wrong}
     with pytest.raises(ValueError, match=told):
         compare(town(), **asked)
+
+
+class Owner(MeanFieldAgent):
+    def observe(self):
+        return f"You own house {self.unique_id}."
+
+
+class Houses(mesa.Model):
+    """As Mesa's models are: a parameter first, the seed by name."""
+
+    def __init__(self, houses=4, rng=5):
+        super().__init__(rng=rng)
+        self.houses, self.rng_given = houses, rng
+        Owner.create_agents(self, houses)
+        self.crowd = MeanFieldScheduler(
+            self, policy=LLMPolicy(ScriptedBackend(), Choice(("a", "b"))), summarizer=TallySummarizer()
+        )
+
+    def step(self):
+        self.crowd.step(self.agents)
+
+
+def test_the_seed_goes_to_rng_where_a_model_has_it_and_else_comes_first():
+    assert [seeded(Houses)(seed).rng_given for seed in (3, 4)] == [3, 4]
+    assert seeded(Houses)(3).houses == 4
+    assert seeded(Houses, {"houses": 2})(3).houses == 2
+    assert seeded(lambda first, **given: Houses(**given, rng=first + 1), {"houses": 2})(3).rng_given == 4
+
+
+def test_replicas_that_are_all_the_same_run_are_told_of():
+    ann = [Announce(at=1, text="The bridge stays open.", source="the mayor")]
+    forgot = compare(lambda seed: Houses(houses=8), ann, replicas=3, ticks=3)
+    assert any("does the model use its seed?" in note for note in forgot.notes)
+    assert not any("seed" in note for note in compare(Houses, ann, replicas=3, ticks=3).notes)

@@ -20,7 +20,7 @@ from mesa_meanfield.cli.plantables import CascadeTable, FactoryTable
 from mesa_meanfield.cli.run import pick
 from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.errors import DataError, MeanFieldError
-from mesa_meanfield.experiments.replicas import ModelFactory
+from mesa_meanfield.experiments.replicas import ModelFactory, seeded
 from mesa_meanfield.experiments.taps import crowd_of
 from mesa_meanfield.plain import Plain
 from mesa_meanfield.policy import LLMPolicy
@@ -239,7 +239,7 @@ def _of_factory(table: FactoryTable, where: str, spec: str | None, functions: Fu
     def factory(base: Backend | None) -> tuple[ModelFactory, BatchingBackend | None]:
         shared = None if base is None else BatchingBackend(base)
         given = table.parameters if shared is None else {**table.parameters, "backend": shared}
-        return lambda seed: function(seed, **given), shared
+        return seeded(function, given), shared
 
     return Subject(
         spec=spec,

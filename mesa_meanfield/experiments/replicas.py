@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -20,11 +21,24 @@ from mesa_meanfield.protocols import Intervention
 from mesa_meanfield.scheduler import MeanFieldScheduler
 
 ModelFactory = Callable[[int], mesa.Model]
-"""Makes a new model from a seed, with a `MeanFieldScheduler`, a policy and a summarizer of its own."""
+"""Makes a new model from a seed, with a `MeanFieldScheduler`, a policy and a summarizer of its own. The seed goes to
+its parameter ``rng`` where it has one, as Mesa's models do; else it is the first argument."""
 
 WORKERS = 16
 """How many replicas run at a time at most."""
 _IDLE = 1000  # model steps in a row without a tick of the crowd after which it is taken to stand still
+
+
+def seeded(make: Callable[..., mesa.Model], given: Mapping[str, object] | None = None) -> ModelFactory:
+    """A factory that takes the seed first, of a model class or function and the parameters that it is called with."""
+    named = given or {}
+    try:
+        by_name = "rng" in inspect.signature(make).parameters
+    except ValueError:  # something built in
+        by_name = False
+    if by_name:
+        return lambda seed: make(**named, rng=seed)
+    return lambda seed: make(seed, **named)
 
 
 class PairingError(MeanFieldError):
@@ -120,7 +134,7 @@ class Setting:
         seed, tap = self.seed + job.replica, Tap()
         try:
             with self._building:  # a modeler's own code need not be thread-safe before it is a model
-                model = self.model_factory(seed)
+                model = seeded(self.model_factory)(seed)
                 crowd = crowd_of(model, self.crowd)
                 crowd.interventions = [*crowd.interventions, *job.interventions]
                 tap.into(crowd, None if watch is None else lambda over: watch(job, over))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from mesa_meanfield.backends.load import load_backend
 from mesa_meanfield.backends.log import LoggedBackend
 from mesa_meanfield.errors import BudgetSpent
 from mesa_meanfield.evaluation.rollouts import roll_out
-from mesa_meanfield.experiments.replicas import WORKERS, Job, ModelFactory, Setting, at_least_one
+from mesa_meanfield.experiments.replicas import WORKERS, Job, Setting, at_least_one, seeded
 from mesa_meanfield.experiments.runs import COLUMNS, Ensemble
 from mesa_meanfield.plain import told
 from mesa_meanfield.progress import watching
@@ -167,7 +166,7 @@ def sweep(
         raise ValueError("A log or a budget needs the backend that is asked: give it as backend=")
     shared = None if backend is None else _shared(backend, log, budget)
     given: dict[str, object] = {} if shared is None else {"backend": shared}
-    makers = {one.name: _maker(model, {**one.parameters, **given}) for one in cells}
+    makers = {one.name: seeded(model, {**one.parameters, **given}) for one in cells}
     first = Setting(makers[cells[0].name], ticks, seed, crowd, shared, workers)
     # Copies share their locks: in all cells together, one model is built at a time.
     of_cell = {name: replace(first, model_factory=maker) for name, maker in makers.items()}
@@ -207,13 +206,6 @@ def _grid(parameters: Mapping[str, Any], reserved: str | None) -> list[Cell]:
 def _values(given: object) -> list[object]:
     several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     return [one.item() if isinstance(one, np.generic) else one for one in several]
-
-
-def _maker(model: Made, given: Mapping[str, object]) -> ModelFactory:
-    """A factory of one cell's replicas."""
-    if "rng" in inspect.signature(model).parameters:
-        return lambda seed: model(**given, rng=seed)
-    return lambda seed: model(seed, **given)
 
 
 def _shared(backend: Backend | str, log: CallLog | None, budget: Budget | None) -> BatchingBackend:

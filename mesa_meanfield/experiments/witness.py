@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mesa_meanfield.data import Decision, MeanField, State, Tick
 from mesa_meanfield.drafts import draft
-from mesa_meanfield.experiments.replicas import ModelFactory
+from mesa_meanfield.experiments.replicas import ModelFactory, seeded
 from mesa_meanfield.experiments.taps import crowd_of
 from mesa_meanfield.policy import LLMPolicy
 from mesa_meanfield.protocols import Intervention, Policy, Recorder, Turn
@@ -64,7 +64,7 @@ class Witness:
         """The factory whose model of that seed is watched."""
 
         def make(seed: int) -> object:
-            model = model_factory(seed)
+            model = seeded(model_factory)(seed)
             if seed == self._seed:
                 crowd = crowd_of(model, self._crowd)
                 crowd.recorder = _Watch(self._seen, crowd)
