@@ -242,7 +242,7 @@ def test_a_killed_run_is_not_taken_for_a_whole_one_and_what_it_recorded_is_whole
         "import mesa_meanfield.cli.run as run\n"
         "run.load_backend = lambda *a, **k: ScriptedBackend(lambda r: time.sleep(.05) or 'slow words')\n"
         "from mesa_meanfield.cli import main\n"
-        f"main(['run', '--data', {str(data)!r}, '--out', {str(tmp_path / 'r')!r}])\n"
+        f"main(['run', '--adapter', 'none', '--data', {str(data)!r}, '--out', {str(tmp_path / 'r')!r}])\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     fields = tmp_path / "r.partial" / "fields.jsonl"

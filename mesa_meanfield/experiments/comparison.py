@@ -163,7 +163,7 @@ class Comparison(Shown):
             )
         if made == 1:
             notes.append("One pair of replicas has no interval: how much chance there is in it cannot be said")
-        control = [run.ticks for _, run in self.pairs]
+        control = [[(tick.counts, tick.expected) for tick in run.ticks] for _, run in self.pairs]
         if made > 1 and all(ticks == control[0] for ticks in control):
             notes.append("All replicas are the same run, so intervals have no width: does the model use its seed?")
         if missed := sum(run.failures for pair in self.pairs for run in pair):
