@@ -241,6 +241,17 @@ def intervene(
     return replace(scene, posts=posts) if posts else scene, tuple(active)
 
 
+def listed(interventions: Sequence[Intervention]) -> list[Intervention]:
+    """Several interventions as a list.
+
+    Raises:
+        TypeError: It is one by itself.
+    """
+    if callable(interventions):
+        raise TypeError(f"interventions must be a list: write [{told(interventions)}]")
+    return list(interventions)
+
+
 def check_ticks(interventions: Iterable[Intervention], ticks: int) -> None:
     """See that each of them begins within a run of so many ticks.
 

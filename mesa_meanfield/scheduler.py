@@ -20,7 +20,7 @@ from mesa_meanfield.actions import labels_of
 from mesa_meanfield.activation import Activation, agent_key, everyone, takes_part, who
 from mesa_meanfield.data import Decision, MeanField, Source, State, Tick
 from mesa_meanfield.errors import BackendUnavailable, Cancelled, MeanFieldError, ReentryError, ReplyError
-from mesa_meanfield.interventions import intervene
+from mesa_meanfield.interventions import intervene, listed
 from mesa_meanfield.progress import watching
 from mesa_meanfield.protocols import (
     ActionSpace,
@@ -86,7 +86,7 @@ class MeanFieldScheduler:
         self.group = group
         self.recorder = recorder
         self.guard = guard
-        self.interventions = list(interventions)
+        self.interventions = listed(interventions)
         """What changes the ticks to come; may be set at any time between two of them."""
         self.field = MeanField()
         """The mean field that agents see now."""

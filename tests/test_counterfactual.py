@@ -312,3 +312,11 @@ def test_replicas_that_are_all_the_same_run_are_told_of():
     forgot = compare(lambda seed: Houses(houses=8), ann, replicas=3, ticks=3)
     assert any("does the model use its seed?" in note for note in forgot.notes)
     assert not any("seed" in note for note in compare(Houses, ann, replicas=3, ticks=3).notes)
+
+
+def test_one_intervention_by_itself_is_refused_in_one_line():
+    alone = Announce(at=1, text="The bridge stays open.", source="the mayor")
+    with pytest.raises(TypeError, match=r"interventions must be a list: write \[.*Announce"):
+        compare(Houses, alone, replicas=2, ticks=2)
+    with pytest.raises(TypeError, match="interventions must be a list"):
+        MeanFieldScheduler(Houses(), policy=RulePolicy(print), summarizer=TallySummarizer(), interventions=alone)

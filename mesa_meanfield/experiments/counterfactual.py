@@ -14,7 +14,7 @@ from mesa_meanfield.experiments.comparison import CONTROL, TREATMENT, Comparison
 from mesa_meanfield.experiments.estimates import check_confidence
 from mesa_meanfield.experiments.pairing import Twins
 from mesa_meanfield.experiments.replicas import Job, ModelFactory, Setting, Shared, at_least_one
-from mesa_meanfield.interventions import check_ticks
+from mesa_meanfield.interventions import check_ticks, listed
 from mesa_meanfield.protocols import Intervention
 
 
@@ -59,6 +59,7 @@ def compare(
     """
     at_least_one(replicas)
     check_confidence(confidence)
+    interventions, control = listed(interventions), listed(control)
     check_ticks((*interventions, *control), ticks)
     fork = _earliest((*interventions, *control)) if fork_at is None else fork_at
     if not 0 <= fork < ticks:
