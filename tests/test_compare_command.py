@@ -60,6 +60,7 @@ def test_the_directory_holds_everything(capsys, plan, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config["asked"]["plan_sha256"]
     assert (config["replicas"], config["seed"], config["ticks"], config["model"]) == (4, 3, 4, "scripted")
+    assert "No language model was asked" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     with (out / "effects.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["label"], row["tick"]) for row in rows] == [(x, str(t)) for x in ("yes", "no") for t in range(4)]
