@@ -299,6 +299,20 @@ def test_a_fold_is_simulated_by_what_never_saw_its_event(whole):
     assert "calibration.json" in str(sorted(config["adapters"]["e0"]))
 
 
+def test_copies_are_of_what_is_learned_from_alone(make, ablations, world, tmp_path, monkeypatch):
+    import trainings  # stands beside ablations.py
+
+    monkeypatch.setattr(trainings, "_run", lambda *_, **__: True)
+    make(tmp_path / "a", "--cells", "sft", "--folds", "e0", "--copies", 2, "--dimension", "stance")
+    learnt = read_cascades(tmp_path / "a" / "data" / "without-e0.jsonl")
+    recorded = [one for one in read_cascades(world / "data.jsonl") if one.event != "e0"]
+    assert learnt[: len(recorded)] == recorded
+    assert [one.event for one in learnt[len(recorded) :]] == ["e1"] * 2 * 2  # e2 is held out
+    status, err, _ = make(tmp_path / "a", "--cells", "sft", "--folds", "e0", "--copies", 3)
+    assert status == 2
+    assert "was begun with copies 2, not 3" in err
+
+
 @pytest.mark.torch
 def test_policy_and_summarizer_are_tuned_apart(whole):
     said = {}

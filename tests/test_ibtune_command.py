@@ -138,6 +138,7 @@ def test_a_fold_gives_the_figures_and_decides_nothing(capsys, world, tmp_path):
         (["--backend", "scripted"], "local"),
         (["--backend", "http://localhost:1/v1"], "local"),
         (["--backend", "hf:/nowhere"], "no such folder"),
+        (["--backend", "hf:/nowhere@bf16", "--dtype", "float32"], "leave --dtype float32"),
         (["--learning-rate", "0"], "learning_rate"),
         (["--warm-up", "0.5", "0.1"], "warm_up"),
         (["--per-tick", "0"], "per_tick"),

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import backend, model, one_thread, tokenizer, write_gguf
 
-from mesa_meanfield.backends.load import load_backend
+from mesa_meanfield.backends.load import is_server, load_backend, split_dtype
 from mesa_meanfield.backends.local.backend import LocalBackend
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.protocols import Request, Sampling
@@ -118,6 +118,38 @@ def test_an_adapter_changes_the_scores_and_no_file_of_the_base_model(saved, adap
     assert digests(saved) == before
 
 
+@pytest.mark.parametrize(("word", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_a_dtype_behind_the_spec_is_what_is_computed_in_and_part_of_the_name(saved, word, dtype):
+    plain, loaded = load_backend(f"hf:{saved}"), load_backend(f"hf:{saved}@{word}")
+    assert loaded.model.dtype == dtype
+    assert loaded.name == f"hf:{saved}@{word}"
+    rough = loaded.score(CROWD, WORDS)
+    assert (rough != plain.score(CROWD, WORDS)).all()
+    assert rough == pytest.approx(plain.score(CROWD, WORDS), abs=0.5)
+
+
+def test_the_usual_dtype_may_be_said_and_changes_nothing(saved):
+    loaded = load_backend(f"hf:{saved}@fp32")
+    assert loaded.model.dtype == torch.float32
+    assert loaded.name == f"hf:{saved}"
+
+
+def test_a_gguf_file_takes_a_dtype_too(tmp_path):
+    loaded = load_backend(f"{write_gguf(tmp_path / 'tiny.gguf')}@bf16")
+    assert loaded.model.dtype == torch.bfloat16
+    assert loaded.name == "tiny.gguf@bf16"
+
+
+def test_the_word_behind_a_server_is_its_models_name():
+    assert is_server("http://localhost:8000/v1#some@bf16")
+    assert is_server("user:secret@host")
+    assert not any(
+        is_server(spec) for spec in ("embedded@bf16", "embedded@int8", "hf:some/model@fp16", "tiny.gguf@fp32")
+    )
+    assert split_dtype("embedded@int8") == ("embedded@int8", None)
+    assert split_dtype("@bf16") == ("@bf16", None)
+
+
 # --- What is refused -------------------------------------------------------------------------------
 
 
@@ -153,6 +185,7 @@ def test_code_that_comes_with_a_model_is_never_run(copied, tmp_path):
         ("notes.gguf", ["notes.gguf", "no GGUF file"]),
         ("gpt-9", ["'gpt-9'", "expected", "hf:", ".gguf", "http://", "scripted"]),
         ("", ["''", "expected"]),
+        ("embedded@int8", ["'embedded@int8'", "@bf16"]),
     ],
 )
 def test_a_spec_that_names_nothing_is_refused_by_name(spec, said, tmp_path, monkeypatch):
@@ -187,7 +220,7 @@ def test_a_batch_holds_at_least_one(spec, batch):
 
 def in_a_process_of_its_own(spec, before="", **environment):
     code = f"""{before}
-from mesa_meanfield.backends.load import load_backend
+from mesa_meanfield.backends.load import is_server, load_backend, split_dtype
 from mesa_meanfield.errors import BackendError
 try:
     load_backend({spec!r})

@@ -107,6 +107,11 @@ def test_what_it_does_not_know_it_refuses(name):
     attended(*case(4, 2, 3, 6), **{name: None})
 
 
+def test_models_in_half_precision_share_too():
+    """Rounding alone, which is large behind the first tokens of a vocabulary, is no reason not to."""
+    assert Runner(model("llama").to(torch.bfloat16), pad=0)._shares
+
+
 # --- Rows ------------------------------------------------------------------------------------------
 
 

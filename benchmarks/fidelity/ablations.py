@@ -153,6 +153,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="a policy's adapter that trainings under a mean field begin with, such as that of the first lesson",
     )
+    taught.add_argument(
+        "--copies",
+        metavar="N",
+        type=int,
+        default=0,
+        help="of each recorded thread to learn from, with labels drawn anew (urns.py --like; default 0)",
+    )
     taught.add_argument("more", metavar="OPTION", nargs="*", help="behind --: any other of mesa-meanfield tune")
     named = parser.parse_args(arguments)
     if named.device_preset is not None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import urns
 from cells import ADAPTER_FILE, Training
 from plan import Plan, bind
 
@@ -39,6 +41,8 @@ OPTIONS = (
     "checkpoint_minutes",
 )
 """What ``tune`` is told where it was said; None leaves it to its own defaults."""
+CONCENTRATION = 12.0
+"""Of the shares of copies with labels drawn anew; about as recorded threads differ."""
 _CHANGES_NOTHING = ("checkpoint_minutes",)
 
 
@@ -116,13 +120,16 @@ def _calibration_events(job: Plan) -> list[str]:
 
 
 def _without(job: Plan, fold: str) -> Path:
-    """A file of all cascades but the fold's: what is not in it cannot be learned."""
+    """A file of all cascades but the fold's, and of their copies: what is not in it cannot be learned."""
     file = job.out / "data" / f"without-{fold}.jsonl"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         held = {one.id for one in job.everything if event_of(one) == fold}
         part = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        write_cascades(part, [one for one in job.everything if event_of(one) != fold and one.id not in held])
+        kept = [one for one in job.everything if event_of(one) != fold and one.id not in held]
+        rng, left = np.random.default_rng(job.given.seed), _calibration_events(job)
+        how = {"times": job.given.copies, "concentration": CONCENTRATION, "not_like": left}
+        write_cascades(part, urns.with_copies(kept, rng, **how))
         os.replace(part, file)
     return file
 
@@ -134,7 +141,7 @@ def _said(job: Plan, names: Sequence[str]) -> list[str]:
 
 def _settings(job: Plan) -> dict[str, Any]:  # Any: JSON
     names = [name for name in OPTIONS if name not in _CHANGES_NOTHING]
-    said = {name: getattr(job.given, name) for name in (*names, "more")}
+    said = {name: getattr(job.given, name) for name in (*names, "copies", "more")}
     said["prompts"] = None if said["prompts"] is None else str(said["prompts"])
     said["begin_with"] = None if job.given.begin_with is None else sha256(job.given.begin_with / ADAPTER_FILE)
     return said

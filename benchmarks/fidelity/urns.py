@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,12 +84,28 @@ def redrawn(cascade: Cascade, number: int, rng: np.random.Generator, shares: Map
     )
 
 
-def mixed(cascades: Sequence[Cascade], rng: np.random.Generator, times: int, concentration: float) -> list[Cascade]:
-    """Copies of recorded cascades, so many of each, around the shares of them all."""
+def with_copies(
+    recorded: Sequence[Cascade],
+    rng: np.random.Generator,
+    *,
+    times: int,
+    concentration: float,
+    not_like: Collection[str] = (),
+) -> list[Cascade]:
+    """Recorded cascades and behind them copies with stances drawn anew, around the shares of all that are copied.
+
+    Args:
+        recorded: All cascades; they stay as they are.
+        rng: Where the copies' labels come from.
+        times: Copies of each.
+        concentration: The Dirichlet distribution's, over all labels together.
+        not_like: Events that are not copied, such as those held out.
+    """
+    cascades = [one for one in recorded if event_of(one) not in not_like]
     counts = Counter(dict.fromkeys(known_labels("stance"), 0))
     counts.update(label for one in cascades for a in one.actions if (label := a.labels.get("stance")) is not None)
     shares = {label: concentration * max(share, 1e-3) for label, share in normalise(counts).items()}
-    return [redrawn(one, number, rng, shares) for number in range(times) for one in cascades]
+    return [*recorded, *(redrawn(one, number, rng, shares) for number in range(times) for one in cascades)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,9 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     labels, rng = known_labels("stance"), np.random.default_rng(given.seed)
     if given.like is not None:
-        recorded, left = read_cascades(given.like), set(given.not_like.split(","))
-        copied = [one for one in recorded if event_of(one) not in left]
-        write_cascades(given.out, [*recorded, *mixed(copied, rng, given.times, given.concentration)])
+        how = {"times": given.times, "concentration": given.concentration}
+        write_cascades(
+            given.out, with_copies(read_cascades(given.like), rng, **how, not_like=given.not_like.split(","))
+        )
         return 0
     write_cascades(
         given.out, [urn(n, rng, labels, given.actions, given.concentration) for n in range(given.cascades)]

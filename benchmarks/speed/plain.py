@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from mesa_meanfield.backends.load import split_dtype
 from mesa_meanfield.backends.local.embedded import fetch
 from mesa_meanfield.backends.local.rendering import Renderer
 from mesa_meanfield.protocols import Request, Sampling
@@ -36,10 +37,11 @@ class Plain:
 
     @classmethod
     def load(cls, spec: str, device: str | None = None) -> Self:
-        """Load what ``embedded`` or ``hf:NAME-OR-FOLDER`` names, in fp32 on a CPU and bf16 elsewhere."""
+        """Load what ``embedded`` or ``hf:NAME-OR-FOLDER`` names, in fp32 on CPUs and bf16 elsewhere if not said."""
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        spec, kind = split_dtype(spec)
         name = str(fetch()) if spec in ("embedded", "local") else spec.removeprefix("hf:")
-        dtype = torch.float32 if place == "cpu" else torch.bfloat16
+        dtype = getattr(torch, kind or ("float32" if place == "cpu" else "bfloat16"))
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
         return cls(model.to(place).eval(), AutoTokenizer.from_pretrained(name))
 

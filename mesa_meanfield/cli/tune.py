@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mesa_meanfield.backends.load import split_dtype
 from mesa_meanfield.cli import training
 from mesa_meanfield.cli.common import asked_for, circumstances, new_directory
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table, progress
@@ -150,7 +151,7 @@ def _train(
     for name, folder in tuned.adapters.items():
         text = card(
             name,
-            backend.name,
+            split_dtype(backend.name)[0],
             job.settings,
             data,
             tuned.stages,

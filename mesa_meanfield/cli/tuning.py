@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mesa_meanfield.backends.load import is_server
+from mesa_meanfield.backends.load import is_server, split_dtype
 from mesa_meanfield.cascades.dimensions import dimension_of, labels_of_dimension
 from mesa_meanfield.cli.common import (
     SUMMARIZERS,
@@ -236,6 +236,8 @@ def prepare(given: argparse.Namespace) -> Job:
     """
     if given.backend == "scripted" or is_server(given.backend):
         raise DataError(f"--backend {given.backend}: a model that can be trained is needed, local and not a server")
+    if split_dtype(given.backend)[1] is not None and given.dtype != "auto":
+        raise DataError(f"--backend {given.backend} says how the base model is computed; leave --dtype {given.dtype}")
     if given.resume and given.out is None:
         raise DataError("--resume needs --out, the run directory to go on with")
     if given.roll_outs < 0:

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from mesa_meanfield.backends.load import split_dtype
 from mesa_meanfield.backends.local.embedded import gguf_sha256
 from mesa_meanfield.machine import machine
 from mesa_meanfield.protocols import Backend
@@ -35,6 +36,7 @@ def hardware() -> dict[str, Any]:  # Any: JSON
 
 
 def _hashes(spec: str) -> dict[str, str]:
+    spec, _ = split_dtype(spec)
     if spec in ("embedded", "local"):
         return {"GGUF": gguf_sha256()}
     if spec.endswith(".gguf"):

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
+from mesa_meanfield.backends.load import split_dtype
 from mesa_meanfield.errors import BackendError
 from mesa_meanfield.ibtune.calibration import read_calibrations
 
@@ -60,7 +61,7 @@ def fits(kind: Kind, spec: str, dimension: str, labels: Collection[str]) -> bool
     Raises:
         DataError: The shipped calibration cannot be read.
     """
-    if spec not in _EMBEDDED:
+    if split_dtype(spec)[0] not in _EMBEDDED:
         return False
     try:
         folder = Path(resolve(SHIPPED, kind))

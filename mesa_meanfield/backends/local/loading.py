@@ -19,16 +19,24 @@ from mesa_meanfield.backends.local.backend import LocalBackend
 from mesa_meanfield.backends.local.embedded import MODEL, fetch
 from mesa_meanfield.errors import BackendError
 
+_SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 Loaded = tuple[Any, Any]  # a transformers model and its tokenizer: the library leaves their classes open
 
 
 def load_local(
-    spec: str, *, batch: int | None = None, adapter: str | Path | None = None, device: str | None = None
+    spec: str,
+    *,
+    dtype: str | None = None,
+    batch: int | None = None,
+    adapter: str | Path | None = None,
+    device: str | None = None,
 ) -> LocalBackend:
-    """Load a model for inference, in fp32 on the CPU and bf16 elsewhere.
+    """Load a model for inference.
 
     Args:
         spec: ``embedded``, ``hf:NAME-OR-FOLDER`` or ``FILE.gguf``.
+        dtype: In what it is computed, by torch's name; by default float32 on the CPU and bfloat16 elsewhere.
+            Another one is part of the backend's name: its answers differ.
         batch: Requests per sub-batch; by default as many as are fast and fit into memory.
         adapter: A peft adapter's folder, put on the model for every request.
         device: A torch device; by default CUDA where there is any, else MPS, else the CPU.
@@ -39,16 +47,19 @@ def load_local(
     with _one_line(f"device {device}"):
         place = torch.device(device or _best_device())
         torch.empty(1, device=place)
-    dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+    usual = torch.float32 if place.type == "cpu" else torch.bfloat16
+    kind: torch.dtype = usual if dtype is None else getattr(torch, dtype)
     folder = str(fetch()) if spec in ("embedded", "local") else ""  # outside _quiet, which would hide its progress
     with _quiet(), _one_line(spec):
         if spec.endswith(".gguf"):
-            model, tokenizer = _read_gguf(Path(spec.removeprefix("gguf:")), dtype)
+            model, tokenizer = _read_gguf(Path(spec.removeprefix("gguf:")), kind)
             name = Path(spec).name
         else:
             source = folder or spec.removeprefix("hf:")
             name = MODEL if spec in ("embedded", "local") else spec
-            model, tokenizer = _read(source, dtype)
+            model, tokenizer = _read(source, kind)
+    if kind != usual:
+        name = f"{name}@{_SHORT[kind]}"
     if adapter is not None:
         with _quiet(), _one_line(f"adapter {adapter}"):
             model = put_on(model, "default", Path(adapter))
