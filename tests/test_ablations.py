@@ -308,7 +308,7 @@ def test_copies_are_of_what_is_learned_from_alone(make, ablations, world, tmp_pa
     recorded = [one for one in read_cascades(world / "data.jsonl") if one.event != "e0"]
     assert learnt[: len(recorded)] == recorded
     assert [one.event for one in learnt[len(recorded) :]] == ["e1"] * 2 * 2  # e2 is held out
-    status, err, _ = make(tmp_path / "a", "--cells", "sft", "--folds", "e0", "--copies", 3)
+    status, err, _ = make(tmp_path / "a", "--cells", "sft", "--folds", "e0", "--copies", 3, "--dimension", "stance")
     assert status == 2
     assert "was begun with copies 2, not 3" in err
 
