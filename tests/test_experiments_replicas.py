@@ -1,4 +1,6 @@
+import random
 import threading
+import time
 from contextlib import closing
 
 import mesa
@@ -21,7 +23,7 @@ from mesa_meanfield.backends.calls import CallLog
 from mesa_meanfield.backends.log import LoggedBackend
 from mesa_meanfield.data import Decision, MeanField
 from mesa_meanfield.errors import BackendUnavailable, Cancelled, DataError, LeakError, MeanFieldError
-from mesa_meanfield.experiments.replicas import run_replicas
+from mesa_meanfield.experiments.replicas import PATIENCE, run_replicas
 from mesa_meanfield.experiments.runs import COLUMNS, Ensemble, TickCounts
 from mesa_meanfield.experiments.taps import crowd_of
 from mesa_meanfield.interventions import Inject, Replace
@@ -160,6 +162,64 @@ def test_replicas_share_batches_where_they_ask_a_batching_backend(hidden):
     found = run_replicas(all_at_once(factory, 4), 4, 3, seed=0, shared=merged if hidden else None)
     assert batches.sizes == [20, 20, 20]
     assert len(found.runs) == 4
+
+
+class Orders(ScriptedBackend):
+    """Keeps what stood in each batch, in its order."""
+
+    def __init__(self):
+        super().__init__(probability=chances())
+        self.batches = []
+
+    def score(self, requests, candidates):
+        self.batches.append([(one.prefix, one.suffix, one.seed) for one in requests])
+        return super().score(requests, candidates)
+
+
+def dawdling(factory, dawdle):
+    """Models whose making and steps take as long as chance has it."""
+
+    def make(seed):
+        dawdle()
+        model = factory(seed)
+        step = model.crowd.step
+
+        def slow(*agents):
+            dawdle()
+            step(*agents)
+
+        model.crowd.step = slow
+        return model
+
+    return make
+
+
+def test_what_stands_in_a_batch_depends_on_no_clock():
+    """Probabilities depend on it by rounding: a run that is made again must ask the same batches."""
+    found = []
+    for chance in (1, 2, 3):
+        rng = random.Random(chance)
+        orders = Orders()
+        factory = town(3, BatchingBackend(orders, max_wait=PATIENCE))
+        slow = dawdling(factory, lambda rng=rng: time.sleep(rng.choice([0, 0.02, 0.2])))
+        run_replicas(slow, 5, 3, seed=4, workers=3)
+        found.append(orders.batches)
+    assert [len(batch) for batch in found[0]] == [9, 9, 9, 6, 6, 6]  # two waves
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_replica_that_cannot_be_made_keeps_nobody_waiting():
+    orders = Orders()
+    factory = town(3, BatchingBackend(orders, max_wait=PATIENCE))
+
+    def make(seed):
+        if seed == 1:
+            raise RuntimeError("no town today")
+        return factory(seed)
+
+    found = run_replicas(make, 3, 2, seed=0)
+    assert [run.replica for run in found.runs] == [0, 2]
+    assert [len(batch) for batch in orders.batches] == [6, 6]
 
 
 def test_a_backend_that_is_not_made_for_threads_is_asked_by_one_at_a_time():

@@ -41,6 +41,11 @@ class Part:
     left: bool = False
     """Whether the caller waits no longer."""
 
+    @property
+    def content(self) -> list[tuple[str, str, str, int]]:
+        """What is asked, to sort by: threads come in any order, and a batch's order should be of no chance."""
+        return [(one.adapter or "", one.prefix, one.suffix, one.seed) for one in self.requests]
+
     def fits(self, other: Part) -> bool:
         """Whether one call can ask both."""
         return (self.what, self.candidates) == (other.what, other.candidates)
@@ -129,7 +134,7 @@ class Merger:
                 batch, _ = self._gathered()
                 self._queue = [part for part in self._queue if part not in batch]
             if batch:  # unless all have left
-                self._answer(batch)
+                self._answer(sorted(batch, key=lambda part: part.content))
 
     def _is_time(self) -> bool:
         """Whether no more may join, or everyone registered waits, or all who waited have left."""

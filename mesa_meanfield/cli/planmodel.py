@@ -20,7 +20,7 @@ from mesa_meanfield.cli.plantables import CascadeTable, FactoryTable
 from mesa_meanfield.cli.run import pick
 from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.errors import DataError, MeanFieldError
-from mesa_meanfield.experiments.replicas import ModelFactory, seeded
+from mesa_meanfield.experiments.replicas import PATIENCE, ModelFactory, seeded
 from mesa_meanfield.experiments.taps import crowd_of
 from mesa_meanfield.plain import Plain
 from mesa_meanfield.policy import LLMPolicy
@@ -208,7 +208,7 @@ def _cascade_factory(
     for adapter in (chosen.policy, chosen.summarizer):
         if adapter is not None:
             adapter.on(base)
-    shared = BatchingBackend(base)
+    shared = BatchingBackend(base, max_wait=PATIENCE)
 
     def asked(adapter: Adapter | None) -> Backend:
         """A backend of each model's own, whose usage is its alone."""
@@ -237,7 +237,7 @@ def _of_factory(table: FactoryTable, where: str, spec: str | None, functions: Fu
     function: Function = functions.find(table.factory, f"{where}: factory")
 
     def factory(base: Backend | None) -> tuple[ModelFactory, BatchingBackend | None]:
-        shared = None if base is None else BatchingBackend(base)
+        shared = None if base is None else BatchingBackend(base, max_wait=PATIENCE)
         given = table.parameters if shared is None else {**table.parameters, "backend": shared}
         return seeded(function, given), shared
 

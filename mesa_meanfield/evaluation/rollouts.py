@@ -106,7 +106,12 @@ class Kept:
 
 
 def roll_out(
-    jobs: Sequence[_Asked], simulate: Callable[[_Asked, Callable[[], None]], _Made], *, ticks: int, workers: int
+    jobs: Sequence[_Asked],
+    simulate: Callable[[_Asked, Callable[[], None]], _Made],
+    *,
+    ticks: int,
+    workers: int,
+    before: int = 0,
 ) -> Iterator[_Made]:
     """Make roll-outs in several threads and give each one as soon as it is done.
 
@@ -115,6 +120,7 @@ def roll_out(
         simulate: Makes one; called in threads of its own, with a function that it calls after each tick.
         ticks: How many ticks all have, for the progress.
         workers: How many run at a time.
+        before: How many of the ticks were made before.
 
     Raises:
         Whatever the first failing one raised; those under way are stopped at their next report.
@@ -142,7 +148,7 @@ def roll_out(
                 done, waiting = wait(waiting, timeout=_GLANCE, return_when=FIRST_COMPLETED)
                 for one in sorted(done, key=lambda one: one.exception() is not None):  # nothing done is lost
                     yield one.result()
-                report("ticks", ended.value, ticks)
+                report("ticks", before + ended.value, ticks)
         finally:
             stop.set()
             for left in waiting:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +26,10 @@ its parameter ``rng`` where it has one, as Mesa's models do; else it is the firs
 
 WORKERS = 16
 """How many replicas run at a time at most."""
+PATIENCE = 60.0
+"""The ``max_wait`` of a `BatchingBackend` for replicas, in seconds. All of them ask in every tick, so waiting costs
+nothing; and what goes into a batch, on which the last digits of probabilities depend, depends on no clock."""
+_LATEST = 600.0  # seconds in which all models of a wave should be built, lest they start without each other
 _IDLE = 1000  # model steps in a row without a tick of the crowd after which it is taken to stand still
 
 
@@ -98,7 +102,7 @@ class Setting:
     def run(
         self, jobs: Sequence[Job], errors: list[Exception], watch: Callable[[Job, Tick], None] | None = None
     ) -> Ensemble:
-        """Make replicas; those that stand together run together.
+        """Make replicas; those that stand together run together, and begin together.
 
         Args:
             jobs: Which ones.
@@ -115,11 +119,18 @@ class Setting:
             return Ensemble((), (), self.ticks)
         order = {arm: place for place, arm in enumerate(dict.fromkeys(job.arm for job in jobs))}
         workers = min(self.workers or WORKERS, len(jobs))
+        made: list[RunResult | FailedRun] = []
+        for start in range(0, len(jobs), workers):
+            wave = jobs[start : start + workers]
+            together = threading.Barrier(len(wave))
 
-        def make(job: Job, tick: Callable[[], None]) -> RunResult | FailedRun:
-            return self._make(job, tick, watch, errors)
+            def make(
+                job: Job, tick: Callable[[], None], together: threading.Barrier = together
+            ) -> RunResult | FailedRun:
+                return self._make(job, tick, watch, errors, together)
 
-        made = list(roll_out(jobs, make, ticks=self.ticks * len(jobs), workers=workers))
+            before, ticks = self.ticks * start, self.ticks * len(jobs)
+            made += roll_out(wave, make, ticks=ticks, workers=len(wave), before=before)
         made.sort(key=lambda one: (order[one.arm], one.replica))
         runs = tuple(one for one in made if isinstance(one, RunResult))
         return Ensemble(runs, tuple(one for one in made if isinstance(one, FailedRun)), self.ticks)
@@ -130,18 +141,20 @@ class Setting:
         tick: Callable[[], None],
         watch: Callable[[Job, Tick], None] | None,
         errors: list[Exception],
+        together: threading.Barrier,
     ) -> RunResult | FailedRun:
         seed, tap = self.seed + job.replica, Tap()
         try:
-            with self._building:  # a modeler's own code need not be thread-safe before it is a model
-                model = seeded(self.model_factory)(seed)
-                crowd = crowd_of(model, self.crowd)
-                crowd.interventions = [*crowd.interventions, *job.interventions]
-                tap.into(crowd, None if watch is None else lambda over: watch(job, over))
             with ExitStack() as stack:
-                common = _common(crowd, self.shared)
-                for backend in common:
-                    stack.enter_context(backend.replica())
+                with _arriving(together):
+                    with self._building:  # a modeler's own code need not be thread-safe before it is a model
+                        model = seeded(self.model_factory)(seed)
+                        crowd = crowd_of(model, self.crowd)
+                        crowd.interventions = [*crowd.interventions, *job.interventions]
+                        tap.into(crowd, None if watch is None else lambda over: watch(job, over))
+                    common = _common(crowd, self.shared)
+                    for backend in common:
+                        stack.enter_context(backend.replica())
                 if not common:  # nothing to be shared, or what is shared need not be thread-safe
                     stack.enter_context(self._alone)
                 self._step(model, crowd, tap, tick)
@@ -222,6 +235,16 @@ def at_least_one(replicas: int) -> None:
     """
     if replicas < 1:
         raise ValueError(f"replicas must be at least 1, got {replicas}")
+
+
+@contextmanager
+def _arriving(together: threading.Barrier) -> Iterator[None]:
+    """Be there, ready or failed; go on when all are."""
+    try:
+        yield
+    finally:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(_LATEST)
 
 
 def _common(crowd: MeanFieldScheduler, shared: Shared | None) -> list[Shared]:

@@ -97,7 +97,7 @@ def batches(asks: Sequence[Ask], size: Callable[[int], int], shares: Callable[[i
 def _packs(groups: list[list[Ask]], most: int) -> Iterator[list[list[Ask]]]:
     """Small groups together, as many as fit; those of similar length beside each other."""
     pack: list[list[Ask]] = []
-    for group in sorted(groups, key=lambda group: len(group[-1].prompt)):
+    for group in sorted(groups, key=lambda group: (len(group[-1].prompt), group[-1].prompt)):
         if pack and sum(map(len, pack)) + len(group) > most:
             yield pack
             pack = []
