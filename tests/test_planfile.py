@@ -14,6 +14,7 @@ from mesa_meanfield.errors import DataError
 from mesa_meanfield.interventions import Announce, Inject, Mute, Persuade, Replace
 
 OWN = """
+from math import floor
 def first(agents): return list(agents)[:1]
 def shout(text): return text.upper()
 def rule(agent, field): return "deny"

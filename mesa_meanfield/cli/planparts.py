@@ -47,8 +47,7 @@ class Functions:
         found: Any = self._module(module, where)
         for part in path.split("."):
             if not hasattr(found, part):
-                there = ", ".join(one for one in vars(found) if not one.startswith("_")) or "nothing"
-                raise DataError(f"{where}: {module} has no {path!r}; there are {there}")
+                raise DataError(f"{where}: {module} has no {path!r}; there are {', '.join(_own(found)) or 'nothing'}")
             found = getattr(found, part)
         if not callable(found):
             raise DataError(f"{where}: {name} is no function but {found!r}")
@@ -69,6 +68,13 @@ class Functions:
             yield
         finally:
             sys.path.remove(str(self._folder))
+
+
+def _own(place: Any) -> list[str]:  # Any: a module or a class
+    """The public names of what is defined there; what is imported only where nothing is."""
+    public = {name: one for name, one in vars(place).items() if not name.startswith("_")}
+    home = getattr(place, "__module__", place.__name__)
+    return [name for name, one in public.items() if getattr(one, "__module__", None) == home] or list(public)
 
 
 def _of_file(file: Path) -> ModuleType:
