@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,17 @@ from hypothesis import strategies as st
 from letters import case, drawn
 
 from mesa_meanfield import ScriptedBackend
-from mesa_meanfield.experiments.bands import band, band_frame, bands, nominal, replicas_needed
+from mesa_meanfield.evaluation.conformal import (
+    Foreseen,
+    conformal,
+    coverage_by_event,
+    foreseen_of,
+    widened,
+    widening,
+)
+from mesa_meanfield.evaluation.quantiles import band, nominal
+from mesa_meanfield.experiments.bands import band_frame, bands, replicas_needed
 from mesa_meanfield.experiments.comparison import CONTROL, TREATMENT, Comparison
-from mesa_meanfield.experiments.conformal import Foreseen, conformal, coverage_by_event, foreseen_of, widening
 from mesa_meanfield.experiments.counterfactual import compare
 from mesa_meanfield.experiments.replicas import run_replicas
 from mesa_meanfield.experiments.runs import Ensemble
@@ -241,6 +250,23 @@ def test_a_simulated_cascade_is_foreseen_window_by_window():
     np.testing.assert_allclose(found.low, [0.25, 0])
     np.testing.assert_allclose(found.high, [1, 0.5])
     assert (found.cascade, found.event) == ("c1", "c1")
+
+
+def test_a_scorecard_says_what_widened_bands_cover():
+    one, two = (replace(case("aaaa", "aabb" + "bbbb"), cascade=name, event=name) for name in ("one", "two"))
+    simulated = drawn("aaab" + "abbb", "abbb" + "aabb", "aaaa" + "bbbb")
+    found = widened([one, two], [simulated, simulated])
+    expected = coverage_by_event([foreseen_of(at, simulated, 0.8) for at in (one, two)], 0.8)
+    assert (found.level, found.events) == (0.8, 2)
+    assert (found.before, found.after) == (expected.before, expected.after)
+    assert found.factor is None  # two cascades promise .67 at most
+    assert widened([one, two], [simulated, None]) is None  # nothing could be held out
+    many = [replace(one, cascade=f"c{i}", event=f"e{i % 3}") for i in range(12)]
+    assert widened(many, [simulated] * 12).factor == pytest.approx(expected_factor(many, simulated))
+
+
+def expected_factor(cases, guess):
+    return widening([foreseen_of(at, guess, 0.8) for at in cases], 0.8).factor
 
 
 def test_a_replica_whose_window_failed_has_no_share_there():

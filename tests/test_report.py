@@ -19,7 +19,7 @@ from mesa_meanfield.evaluation.report.table import (
     lowest,
 )
 from mesa_meanfield.evaluation.report.verdict import agreement_warning, verdict
-from mesa_meanfield.evaluation.scorecard import Agreement, Annotation, Coverage, Domain, Forecast, Hits
+from mesa_meanfield.evaluation.scorecard import Agreement, Annotation, Coverage, Domain, Forecast, Hits, Widened
 
 VOID = {"meta", "img", "wbr", "br"}
 
@@ -266,9 +266,15 @@ def test_forecasts_and_bands_are_told(tmp_path):
         turning_points=Hits(hits=0, of=0, false_alarms=2),
     )
     one = entry("llm", forecast=seen, coverage=Coverage(nominal=0.6, expected=0.7, covered=6, of=24))
-    rows = written(tmp_path, scorecard(one, rival())).rows
-    assert ["llm", "3 of 4 (75%)1 false alarm", "0 of 02 false alarms", "25%6 of 24", "70%"] in rows
-    assert ["prior", "3 of 4 (75%)", "–", "–", "–"] in rows
+    wide = Widened(level=0.8, before=0.25, after=0.79, factor=2.34, events=3)
+    two = entry("tally", forecast=seen, widened=wide)
+    three = entry("none", forecast=seen, widened=wide.model_copy(update={"factor": None, "after": 1.0}))
+    rows = written(tmp_path, scorecard(one, two, three, rival())).rows
+    assert ["llm", "3 of 4 (75%)1 false alarm", "0 of 02 false alarms", "25%6 of 24", "70%", "–"] in rows
+    assert ["prior", "3 of 4 (75%)", "–", "–", "–", "–"] in rows
+    last = {row[0]: row[-1] for row in rows if len(row) == 6 and row[1].startswith("3 of 4")}
+    assert last["tally"] == "79%of 80%; 2.3 times as wide"
+    assert last["none"] == "100%of 80%; everything"
 
 
 def test_settings_and_what_was_left_out_are_listed(tmp_path):

@@ -58,6 +58,23 @@ class Coverage(_Frozen):
     of: int
 
 
+class Widened(_Frozen):
+    """How often bands over replicas held the real share, each event's made wider by what the others taught.
+
+    By split-conformal prediction, so that they hold what chance in the model and its errors do together.
+    """
+
+    level: float
+    """What the bands should cover."""
+    before: float
+    """Mean over cascades of what the bands of this level covered as they were."""
+    after: float
+    """Of the widened ones, on events that taught nothing."""
+    factor: float | None
+    """How many times as wide all events together make a band; null where they are too few for any finite width."""
+    events: int
+
+
 class Bin(_Frozen):
     """One bar of the reliability diagram, over all cascades: label probabilities above low, up to high."""
 
@@ -131,6 +148,8 @@ class Entry(_Frozen):
     forecast: Forecast
     coverage: Coverage | None
     """Null for rivals and for a single replica."""
+    widened: Widened | None = None
+    """Null for rivals and where only one event has a band."""
     failures: int
     """Decisions that failed and count nowhere, over all replicas."""
     spent: Spent | None

@@ -9,6 +9,7 @@ from typing import Literal
 
 from mesa_meanfield.data import normalise
 from mesa_meanfield.evaluation.cases import Case, Guess
+from mesa_meanfield.evaluation.conformal import widened
 from mesa_meanfield.evaluation.curves import coverage, dtw
 from mesa_meanfield.evaluation.decisions import decided, surprisals
 from mesa_meanfield.evaluation.forecasts import forecast
@@ -184,6 +185,7 @@ def _entry(one: _Scored, cases: Sequence[Case], spent: Spent | None, nll_token: 
         reliability=foreseen.reliability,
         forecast=forecast(cases, one.guesses),
         coverage=coverage(cases, one.guesses),
+        widened=widened(cases, one.guesses),
         failures=one.failures,
         spent=spent,
         by_domain=tuple(

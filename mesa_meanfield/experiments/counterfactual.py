@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mesa_meanfield.evaluation.quantiles import check_confidence
 from mesa_meanfield.experiments.comparison import CONTROL, TREATMENT, Comparison
-from mesa_meanfield.experiments.estimates import check_confidence
 from mesa_meanfield.experiments.pairing import Twins
 from mesa_meanfield.experiments.replicas import Job, ModelFactory, Setting, Shared, at_least_one
 from mesa_meanfield.interventions import check_ticks, listed

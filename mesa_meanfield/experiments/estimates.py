@@ -12,20 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t
 
+from mesa_meanfield.evaluation.quantiles import check_confidence
 from mesa_meanfield.evaluation.scorecard import Interval
 from mesa_meanfield.experiments.runs import Values
 
 _SAME = 1e-6  # relative: what differs by less differs by rounding, that of models in other batches included
-
-
-def check_confidence(confidence: float) -> None:
-    """Check a level of confidence.
-
-    Raises:
-        ValueError: It is not between 0 and 1.
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be above 0 and below 1, such as 0.95, got {confidence}")
 
 
 def mean(values: Sequence[float] | Values) -> float | None:

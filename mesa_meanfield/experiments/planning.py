@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mesa_meanfield.display import Shown
-from mesa_meanfield.experiments.estimates import check_confidence
+from mesa_meanfield.evaluation.quantiles import check_confidence
 from mesa_meanfield.experiments.objectives import Objective
 from mesa_meanfield.experiments.racing import Race, Ranked
 from mesa_meanfield.experiments.replicas import ModelFactory, Setting, Shared, at_least_one

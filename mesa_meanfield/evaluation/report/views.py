@@ -97,9 +97,9 @@ def foresight(card: Card) -> Sheet:
     for kind in ("simulation", "rival"):
         for index, entry in enumerate(by_kl(card.entries, kind)):
             seen = entry.forecast
-            cells = (_hits(seen.direction), _hits(seen.turning_points), *_coverage(entry))
+            cells = (_hits(seen.direction), _hits(seen.turning_points), *_coverage(entry), _widened(entry))
             rows.append(Row(entry.name, kind, cells, first=index == 0))
-    heads = ("Direction", "Turning points", "Band covers", "Band should cover")
+    heads = ("Direction", "Turning points", "Band covers", "Band should cover", "Widened band covers")
     return Sheet(heads, tuple(rows))
 
 
@@ -177,3 +177,11 @@ def _coverage(entry: Entry) -> tuple[Cell, Cell]:
         why = "a rival has no replicas" if entry.kind == "rival" else "a single replica has no band"
         return Cell(DASH, why), Cell(DASH, why)
     return Cell(f"{band.covered / band.of:.0%}", detail=f"{band.covered} of {band.of}"), Cell(f"{band.expected:.0%}")
+
+
+def _widened(entry: Entry) -> Cell:
+    band = entry.widened
+    if band is None:
+        return Cell(DASH, "a rival has no replicas" if entry.kind == "rival" else "it takes two events")
+    wide = "everything" if band.factor is None else f"{band.factor:.1f} times as wide"
+    return Cell(f"{band.after:.0%}", detail=f"of {band.level:.0%}; {wide}")

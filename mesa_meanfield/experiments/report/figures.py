@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from mesa_meanfield.evaluation.quantiles import band
 from mesa_meanfield.evaluation.report.drawing import (
     COLOURS,
     GREY,
@@ -25,7 +26,6 @@ from mesa_meanfield.evaluation.report.drawing import (
     tidy,
 )
 from mesa_meanfield.evaluation.report.table import figure, interval, known
-from mesa_meanfield.experiments.bands import band
 from mesa_meanfield.experiments.comparison import CONTROL, TREATMENT, Comparison
 from mesa_meanfield.experiments.estimates import student
 from mesa_meanfield.experiments.planning import Plan

@@ -15,12 +15,13 @@ from typing import Literal
 
 import numpy as np
 
-from mesa_meanfield.evaluation.cases import Case, Guess, counts_in
+from mesa_meanfield.evaluation.cases import Case, Guess, counts_in, pairs
 from mesa_meanfield.evaluation.curves import shares_of, telling, windows
-from mesa_meanfield.experiments.bands import band
-from mesa_meanfield.experiments.estimates import check_confidence
-from mesa_meanfield.experiments.runs import Values
+from mesa_meanfield.evaluation.quantiles import Values, band, check_confidence
+from mesa_meanfield.evaluation.scorecard import Widened
 
+LEVEL = 0.8
+"""What a scorecard's bands are widened to cover."""
 FLOOR = 0.05
 """A band narrower than this is widened as one of this width: a band without width would never widen."""
 
@@ -220,6 +221,31 @@ def foreseen_of(case: Case, guess: Guess, level: float) -> Foreseen:
     truth, replicas = shares[:, 0].reshape(-1), shares[:, 1:].transpose(1, 0, 2).reshape(len(guess.sampled), -1)
     low, _, high = band(replicas, level)
     return Foreseen(case.cascade, case.event, low, high, truth)
+
+
+def widened(cases: Sequence[Case], guesses: Sequence[Guess | None]) -> Widened | None:
+    """How often the bands of one entry hold the real share, each event's widened by what the others teach.
+
+    Args:
+        cases: Recorded cascades.
+        guesses: The entry's guess for each; cascades without one, or without replicas, are left out.
+
+    Returns:
+        None where fewer than two events have a band.
+    """
+    foreseen = [foreseen_of(case, guess, LEVEL) for case, guess in pairs(cases, guesses) if len(guess.sampled)]
+    events = {one.event for one in foreseen if len(one.known.truth)}
+    if len(events) < 2:
+        return None
+    found = coverage_by_event(foreseen, LEVEL)
+    factor = found.widening.factor
+    return Widened(
+        level=LEVEL,
+        before=found.before,
+        after=found.after,
+        factor=factor if math.isfinite(factor) else None,
+        events=len(events),
+    )
 
 
 def _covered(low: Values, high: Values, truth: Values) -> float:
