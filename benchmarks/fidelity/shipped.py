@@ -1,6 +1,6 @@
 """The adapters that the package ships, made again: policy, then summarizer, for the embedded model.
 
-    python benchmarks/fidelity/shipped.py --data rumoureval2017/train.jsonl --out DIR [--cascades 60]
+    python benchmarks/fidelity/shipped.py --data rumoureval2017/train.jsonl --out DIR [--cascades 60] [-- OPTION ...]
 
 The policy first learns to read: shares of invented crowds (urns.py). Then it learns labels and texts of recorded
 cascades, each beside a copy with labels drawn anew, half of them under exact tallies and half under the bare model's
@@ -30,8 +30,10 @@ LAYERS = "15"
 BOTH = ("--layers", LAYERS, "--dropout", "0", "--summary-tokens", "64", "--patience", "9", "--roll-outs", "0")
 
 
-def make(data: Path, out: Path, *, cascades: int, policy_steps: int, summarizer_steps: int) -> int:
-    """All trainings; the exit status of the first that fails, else 0."""
+def make(
+    data: Path, out: Path, *, cascades: int, policy_steps: int, summarizer_steps: int, more: Sequence[str] = ()
+) -> int:
+    """All trainings, told ``more`` each; the exit status of the first that fails, else 0."""
     out.mkdir(parents=True, exist_ok=True)
     invented, recorded, copied = (out / f"{name}.jsonl" for name in ("urns", "recorded", "copied"))
     if not copied.exists():
@@ -41,14 +43,14 @@ def make(data: Path, out: Path, *, cascades: int, policy_steps: int, summarizer_
         urns.main(["--out", str(invented)])
         urns.main(["--like", str(recorded), "--times", "1", "--concentration", "12", "--not-like", ",".join(HELD_OUT),
                    "--out", str(copied)])  # fmt: skip
-    return _tune(invented, out / "reading", ["urn0"], *FIRST_LESSON) or _tune(
+    return _tune(invented, out / "reading", ["urn0"], *FIRST_LESSON, *more) or _tune(
         copied, out / "policy", HELD_OUT, "--summarizer", "tally,llm", "--texts", "--text-weight", "0.05",
         "--batch", "4", "--learning-rate", "5e-4", "--steps", str(policy_steps), "--every", str(policy_steps),
-        "--policy-adapter", str(out / "reading" / "adapters" / "policy"),
+        "--policy-adapter", str(out / "reading" / "adapters" / "policy"), *more,
     ) or _tune(
         recorded, out / "summarizer", HELD_OUT, "--summarizer", "llm", "--stages", "summarizer", "--batch", "2",
         "--policy-adapter", str(out / "policy" / "adapters" / "policy"), "--learning-rate", "3e-4",
-        "--steps", str(summarizer_steps), "--every", str(summarizer_steps),
+        "--steps", str(summarizer_steps), "--every", str(summarizer_steps), *more,
     )  # fmt: skip
 
 
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cascades", type=int, default=60, help="to learn from, of all events alike (default 60)")
     parser.add_argument("--policy-steps", type=int, default=50, help="of 4 ticks (default 50)")
     parser.add_argument("--summarizer-steps", type=int, default=25, help="of 2 ticks (default 25)")
+    parser.add_argument("more", metavar="OPTION", nargs="*", help="behind --: any of mesa-meanfield tune, for each")
     given = parser.parse_args(arguments)
     return make(
         given.data,
@@ -74,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cascades=given.cascades,
         policy_steps=given.policy_steps,
         summarizer_steps=given.summarizer_steps,
+        more=given.more,
     )
 
 
