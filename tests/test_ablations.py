@@ -304,13 +304,37 @@ def test_copies_are_of_what_is_learned_from_alone(make, ablations, world, tmp_pa
 
     monkeypatch.setattr(trainings, "_run", lambda *_, **__: True)
     make(tmp_path / "a", "--cells", "sft", "--folds", "e0", "--copies", 2, "--dimension", "stance")
-    learnt = read_cascades(tmp_path / "a" / "data" / "without-e0.jsonl")
+    learnt = read_cascades(tmp_path / "a" / "data" / "without-e0-2-copies.jsonl")
     recorded = [one for one in read_cascades(world / "data.jsonl") if one.event != "e0"]
     assert learnt[: len(recorded)] == recorded
     assert [one.event for one in learnt[len(recorded) :]] == ["e1"] * 2 * 2  # e2 is held out
     status, err, _ = make(tmp_path / "a", "--cells", "sft", "--folds", "e0", "--copies", 3, "--dimension", "stance")
     assert status == 2
     assert "was begun with copies 2, not 3" in err
+
+
+def test_the_first_lesson_is_learnt_once_and_where_there_is_a_field(make, ablations, tmp_path, monkeypatch):
+    import trainings
+
+    asked = []
+
+    def run(job, command, what, out, keep=()):
+        asked.append(list(map(str, command)))
+        out.mkdir(parents=True)
+        return True
+
+    monkeypatch.setattr(trainings, "_run", run)
+    monkeypatch.setattr(ablations, "roll_out_cell", lambda *_: True, raising=False)
+    make(tmp_path / "a", "--cells", "sft,tally", "--first-lesson", "--dimension", "stance", "--", "--layers", "1")
+    lessons = [one for one in asked if "--policy-adapter" not in one and "sft" not in one]
+    assert len(lessons) == 1
+    assert lessons[0][lessons[0].index("--data") + 1].endswith("urns.jsonl")
+    assert "--layers" in lessons[0]
+    begun = [one for one in asked if "--policy-adapter" in one]
+    assert len(begun) == 2  # the folds of tally, none of sft
+    status, err, _ = make(tmp_path / "a", "--cells", "tally", "--first-lesson", "--begin-with", tmp_path)
+    assert status == 2
+    assert "leave --begin-with" in err
 
 
 @pytest.mark.torch

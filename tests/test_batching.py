@@ -26,7 +26,7 @@ from mesa_meanfield import (
 )
 from mesa_meanfield.backends.adapted import AdaptedBackend
 from mesa_meanfield.backends.batching import split
-from mesa_meanfield.protocols import Backend, Likelihood, LikelihoodScorer, Reply, Scorer
+from mesa_meanfield.protocols import Backend, Likelihood, LikelihoodScorer, Reply, Request, Scorer
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -345,3 +345,60 @@ def test_shares_of_what_was_spent_are_whole_fair_and_add_up(spent, weights):
 
 def test_the_largest_remainder_gets_what_is_left():
     assert [share.retries for share in split(Usage(retries=5), [1, 2, 4])] == [1, 1, 3]  # of .71, 1.43, 2.86
+
+
+# --- Patience -----------------------------------------------------------------------------------------
+
+
+class Kinds(ScriptedBackend):
+    """Notes what is asked of it, and how much at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def score(self, requests, candidates):
+        self.asked.append(("choices", [one.suffix for one in requests]))
+        return super().score(requests, candidates)
+
+    def generate(self, requests):
+        self.asked.append(("replies", [one.suffix for one in requests]))
+        return super().generate(requests)
+
+
+def test_with_patience_no_batch_depends_on_who_comes_first():
+    """Replicas out of step ask different kinds at one time; which goes first is then no matter of the clock."""
+    found = []
+    for delays in ([0, 0.1, 0.2], [0.2, 0.1, 0], [0.1, 0.3, 0]):
+        kinds = Kinds()
+        merged = BatchingBackend(kinds, patience=30)
+        ready = threading.Barrier(3)
+
+        def replica(number, delay, merged=merged, ready=ready):
+            with merged.replica():
+                ready.wait()
+                for tick in range(4):
+                    time.sleep(delay)
+                    asked = [Request("p", f"{number} {tick}")]
+                    if (number + tick) % 3:
+                        merged.score(asked, ("a", "b"))
+                    else:
+                        merged.generate(asked)
+
+        threads = [threading.Thread(target=replica, args=one) for one in enumerate(delays)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        found.append(kinds.asked)
+    assert found[0] == found[1] == found[2]
+
+
+def test_patience_is_for_replicas_and_not_for_who_asks_in_their_name():
+    merged = BatchingBackend(ScriptedBackend(), max_wait=0.01, patience=60)
+    start = time.monotonic()
+    with merged.replica():  # this thread asks through another one, as a policy with a pool of its own does
+        other = threading.Thread(target=merged.score, args=([Request("p", "s")], ("a", "b")))
+        other.start()
+        other.join(20)
+    assert time.monotonic() - start < 15

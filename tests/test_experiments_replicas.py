@@ -23,12 +23,12 @@ from mesa_meanfield.backends.calls import CallLog
 from mesa_meanfield.backends.log import LoggedBackend
 from mesa_meanfield.data import Decision, MeanField
 from mesa_meanfield.errors import BackendUnavailable, Cancelled, DataError, LeakError, MeanFieldError
-from mesa_meanfield.experiments.replicas import PATIENCE, run_replicas
+from mesa_meanfield.experiments.replicas import PATIENCE, _Start, run_replicas
 from mesa_meanfield.experiments.runs import COLUMNS, Ensemble, TickCounts
 from mesa_meanfield.experiments.taps import crowd_of
 from mesa_meanfield.interventions import Inject, Replace
 from mesa_meanfield.progress import watching
-from mesa_meanfield.protocols import Usage
+from mesa_meanfield.protocols import Request, Usage
 from mesa_meanfield_models.cascade.model import CascadeModel
 
 # --- What a tick comes to ----------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_what_stands_in_a_batch_depends_on_no_clock():
     for chance in (1, 2, 3):
         rng = random.Random(chance)
         orders = Orders()
-        factory = town(3, BatchingBackend(orders, max_wait=PATIENCE))
+        factory = town(3, BatchingBackend(orders, patience=PATIENCE))
         slow = dawdling(factory, lambda rng=rng: time.sleep(rng.choice([0, 0.02, 0.2])))
         run_replicas(slow, 5, 3, seed=4, workers=3)
         found.append(orders.batches)
@@ -208,9 +208,33 @@ def test_what_stands_in_a_batch_depends_on_no_clock():
     assert found[0] == found[1] == found[2]
 
 
+def test_a_model_that_asks_while_it_is_made_is_not_kept_waiting():
+    """It is no replica yet, so nobody is worth waiting for."""
+    shared = BatchingBackend(ScriptedBackend(probability=chances()), patience=PATIENCE)
+    factory = town(3, shared)
+
+    def make(seed):
+        shared.score([Request("who are you", str(seed))], ("yes", "no"))
+        return factory(seed)
+
+    start = time.monotonic()
+    assert len(run_replicas(make, 3, 2, seed=0).runs) == 3
+    assert time.monotonic() - start < PATIENCE / 4
+
+
+def test_work_that_is_stopped_leaves_nobody_at_the_start():
+    start = _Start(2)
+
+    def stopped(*_):
+        raise Cancelled("enough")
+
+    with watching(stopped), pytest.raises(Cancelled):
+        start.arrive()
+
+
 def test_a_replica_that_cannot_be_made_keeps_nobody_waiting():
     orders = Orders()
-    factory = town(3, BatchingBackend(orders, max_wait=PATIENCE))
+    factory = town(3, BatchingBackend(orders, patience=PATIENCE))
 
     def make(seed):
         if seed == 1:

@@ -220,7 +220,7 @@ def test_a_batch_holds_at_least_one(spec, batch):
 
 def in_a_process_of_its_own(spec, before="", **environment):
     code = f"""{before}
-from mesa_meanfield.backends.load import is_server, load_backend, split_dtype
+from mesa_meanfield.backends.load import load_backend
 from mesa_meanfield.errors import BackendError
 try:
     load_backend({spec!r})

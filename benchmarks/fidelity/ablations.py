@@ -151,7 +151,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--begin-with",
         metavar="PATH",
         type=Path,
-        help="a policy's adapter that trainings under a mean field begin with, such as that of the first lesson",
+        help="a policy's adapter that trainings under a mean field begin with",
+    )
+    taught.add_argument(
+        "--first-lesson",
+        action="store_true",
+        help="train that adapter first, on invented crowds whose shares tell what comes next (urns.py)",
     )
     taught.add_argument(
         "--copies",

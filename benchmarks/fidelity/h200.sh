@@ -3,8 +3,7 @@
 #
 #     bash benchmarks/fidelity/h200.sh DATA_FOLDER [OUT] [options of ablations.py]
 #
-# First the policy learns to read invented crowds, then each fold's trainings begin with that. It needs this repository
-# and its data folder. Where the package or torch is missing, both are installed into
+# It needs this repository and its data folder. Where the package or torch is missing, both are installed into
 # .venv; PYTHON names another Python. Called again, it goes on where it stopped.
 set -euo pipefail
 
@@ -25,15 +24,5 @@ fi
 "$python" -c "import torch; assert torch.cuda.is_available()" 2>/dev/null ||
     echo "h200.sh: torch sees no GPU; this will take days" >&2
 "$python" -m mesa_meanfield.cli fetch
-
-lesson=$out/first-lesson
-mkdir -p "$out"
-[[ -f $out/urns.jsonl ]] || "$python" "$root/benchmarks/fidelity/urns.py" --out "$out/urns.jsonl"
-if [[ ! -d $lesson ]]; then
-    resume=()
-    [[ ! -d $lesson.partial ]] || resume=(--resume)
-    "$python" -m mesa_meanfield.cli tune --data "$out/urns.jsonl" --held-out urn0 --out "$lesson" --warm-up 0 0.3 \
-        --batch 4 --steps 120 --every 60 --learning-rate 1e-3 --dropout 0 --roll-outs 0 "${resume[@]}"
-fi
-exec "$python" "$root/benchmarks/fidelity/ablations.py" --data "$file" --out "$out" --device-preset h200 \
-    --begin-with "$lesson/adapters/policy" --copies 2 "${@:3}"
+exec "$python" "$root/benchmarks/fidelity/ablations.py" \
+    --data "$file" --out "$out" --device-preset h200 --first-lesson --copies 2 "${@:3}"

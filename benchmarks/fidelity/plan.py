@@ -67,6 +67,8 @@ def plan(given: argparse.Namespace) -> Plan:
         value = getattr(given, name)
         if value is not None and value < 1:
             raise DataError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if given.first_lesson and given.begin_with is not None:
+        raise DataError("--first-lesson trains what trainings begin with; leave --begin-with")
     if given.copies < 0:
         raise DataError(f"--copies must be at least 0, got {given.copies}")
     if given.begin_with is not None and not (given.begin_with / ADAPTER_FILE).is_file():
@@ -83,8 +85,8 @@ def plan(given: argparse.Namespace) -> Plan:
     if not folds:
         raise DataError("--folds: at least one event is needed")
     dimension = given.dimension or Counter(map(dimension_of, everything)).most_common(1)[0][0]
-    if given.copies and dimension != "stance":
-        raise DataError(f"--copies: labels are drawn anew for stances only, and these are of {dimension!r}")
+    if (given.copies or given.first_lesson) and dimension != "stance":
+        raise DataError(f"--copies and --first-lesson are made for stances, and these labels are of {dimension!r}")
     labels = labels_of_dimension(dimension, everything)
     cutting = Cutting(per_tick=given.per_tick, agents=given.agents, min_actions=MIN_ACTIONS)
     cascades, left_out = comparable(

@@ -23,8 +23,6 @@ from mesa_meanfield.data import event_of
 from mesa_meanfield.evaluation.selection import stratified
 
 HELD_OUT = ("ebola-essien", "prince-toronto", "putinmissing")
-FIRST_LESSON = ("--batch", "4", "--learning-rate", "1e-3", "--steps", "45", "--every", "15", "--warm-up", "0", "0.3")
-"""How the policy learns to read."""
 LAYERS = "15"
 """Of SmolLM2's 30 blocks the last: a third faster, and half the size."""
 BOTH = ("--layers", LAYERS, "--dropout", "0", "--summary-tokens", "64", "--patience", "9", "--roll-outs", "0")
@@ -41,9 +39,10 @@ def make(
         learnt = stratified([one for one in everything if event_of(one) not in HELD_OUT], cascades, seed=0)
         write_cascades(recorded, [*learnt, *(one for one in everything if event_of(one) in HELD_OUT)])
         urns.main(["--out", str(invented)])
-        urns.main(["--like", str(recorded), "--times", "1", "--concentration", "12", "--not-like", ",".join(HELD_OUT),
+        urns.main(["--like", str(recorded), "--times", "1", "--not-like", ",".join(HELD_OUT),
+                   "--concentration", str(urns.CONCENTRATION),
                    "--out", str(copied)])  # fmt: skip
-    return _tune(invented, out / "reading", ["urn0"], *FIRST_LESSON, *more) or _tune(
+    return _tune(invented, out / "reading", (), *urns.LESSON, *more) or _tune(
         copied, out / "policy", HELD_OUT, "--summarizer", "tally,llm", "--texts", "--text-weight", "0.05",
         "--batch", "4", "--learning-rate", "5e-4", "--steps", str(policy_steps), "--every", str(policy_steps),
         "--policy-adapter", str(out / "reading" / "adapters" / "policy"), *more,
@@ -58,7 +57,8 @@ def _tune(data: Path, out: Path, held_out: Sequence[str], *how: str) -> int:
     if out.exists():
         return 0
     resume = ["--resume"] if out.with_name(f"{out.name}.partial").exists() else []
-    return command(["tune", "--data", str(data), "--held-out", *held_out, "--out", str(out), *BOTH, *how, *resume])
+    held = ["--held-out", *held_out] if held_out else []
+    return command(["tune", "--data", str(data), *held, "--out", str(out), *BOTH, *how, *resume])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from mesa_meanfield.cascades.jsonl import write_cascades
 from mesa_meanfield.cli.common import sha256
 from mesa_meanfield.cli.output import note
 from mesa_meanfield.data import event_of
+from mesa_meanfield.errors import DataError
 
 OPTIONS = (
     "steps",
@@ -41,8 +42,7 @@ OPTIONS = (
     "checkpoint_minutes",
 )
 """What ``tune`` is told where it was said; None leaves it to its own defaults."""
-CONCENTRATION = 12.0
-"""Of the shares of copies with labels drawn anew; about as recorded threads differ."""
+LESSON = "first-lesson"
 _CHANGES_NOTHING = ("checkpoint_minutes",)
 
 
@@ -85,14 +85,30 @@ def _train(job: Plan, training: Training, fold: str) -> str | None:
         asked += ["--summarizer", training.summarizer, "--backend", given.backend]
         asked += ["--dimension", job.settings.dimension, *(["--texts"] if given.texts else [])]
         asked += [*_said(job, OPTIONS), *given.more]
-        if given.begin_with is not None and training.summarizer != "none":  # nothing can be read where there is none
-            asked += ["--policy-adapter", given.begin_with]
+        if training.summarizer != "none" and (begin := _lesson(job) if given.first_lesson else given.begin_with):
+            asked += ["--policy-adapter", begin]  # nothing can be read where there is no field
         if events := _calibration_events(job):
             asked += ["--held-out", *events]
         if out.with_name(f"{out.name}.partial").is_dir():
             asked.append("--resume")
         what = f"training {training.key} without {fold}"
         return None if _run(job, [*asked, "--out", out], what, out, keep=(lock,)) else fold
+
+
+def _lesson(job: Plan) -> Path:
+    """The adapter that has learnt to read, trained the first time that it is asked for."""
+    out = job.out / LESSON
+    with _alone(out) as lock:
+        if not out.is_dir():
+            data = out.with_name("urns.jsonl")
+            urns.main(["--out", str(data)])
+            asked = ["tune", "--data", data, "--backend", job.given.backend, *urns.LESSON]
+            asked += [*_said(job, ("rank", "dropout", "prompts", "seed")), *job.given.more]
+            if out.with_name(f"{out.name}.partial").is_dir():
+                asked.append("--resume")
+            if not _run(job, [*asked, "--out", out], "the first lesson", out, keep=(lock,)):
+                raise DataError("the first lesson failed, and the trainings need it")
+    return out / "adapters" / "policy"
 
 
 @contextmanager
@@ -121,14 +137,15 @@ def _calibration_events(job: Plan) -> list[str]:
 
 def _without(job: Plan, fold: str) -> Path:
     """A file of all cascades but the fold's, and of their copies: what is not in it cannot be learned."""
-    file = job.out / "data" / f"without-{fold}.jsonl"
+    copies = f"-{job.given.copies}-copies" if job.given.copies else ""
+    file = job.out / "data" / f"without-{fold}{copies}.jsonl"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         held = {one.id for one in job.everything if event_of(one) == fold}
         part = file.with_name(f"{file.name}.{os.getpid()}.partial")
         kept = [one for one in job.everything if event_of(one) != fold and one.id not in held]
         rng, left = np.random.default_rng(job.given.seed), _calibration_events(job)
-        how = {"times": job.given.copies, "concentration": CONCENTRATION, "not_like": left}
+        how = {"times": job.given.copies, "concentration": urns.CONCENTRATION, "not_like": left}
         write_cascades(part, urns.with_copies(kept, rng, **how))
         os.replace(part, file)
     return file
@@ -141,7 +158,7 @@ def _said(job: Plan, names: Sequence[str]) -> list[str]:
 
 def _settings(job: Plan) -> dict[str, Any]:  # Any: JSON
     names = [name for name in OPTIONS if name not in _CHANGES_NOTHING]
-    said = {name: getattr(job.given, name) for name in (*names, "copies", "more")}
+    said = {name: getattr(job.given, name) for name in (*names, "copies", "first_lesson", "more")}
     said["prompts"] = None if said["prompts"] is None else str(said["prompts"])
     said["begin_with"] = None if job.given.begin_with is None else sha256(job.given.begin_with / ADAPTER_FILE)
     return said

@@ -33,6 +33,11 @@ WHO = ("The ferry company", "The town council", "A night nurse", "The football c
 WHAT = ("closes the old bridge", "gives away free tickets", "found a strange letter", "will paint every door blue",
         "lost the keys of the library", "bought a second fire engine", "hides a leak in the cellar")  # fmt: skip
 WHEN = ("since this morning", "from Monday on", "says my neighbour", "and nobody was asked", "if the rain stops")
+CONCENTRATION = 12.0
+"""Of the shares of copies with labels drawn anew; about as recorded threads differ."""
+LESSON = ("--batch", "4", "--learning-rate", "1e-3", "--steps", "120", "--every", "60", "--warm-up", "0", "0.3",
+          "--held-out", "urn0", "--roll-outs", "0")  # fmt: skip
+"""How a policy learns to read invented crowds: options of ``mesa-meanfield tune``."""
 START = datetime(2025, 3, 1, 8, 0, tzinfo=UTC)
 
 

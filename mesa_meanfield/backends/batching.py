@@ -52,6 +52,10 @@ class BatchingBackend:
             when everyone registered by `replica` has asked. Where nobody is, every call waits that long, also
             in a program of one thread: whether others are still to come is not guessed.
         max_batch: How many requests are merged at most; one call with more goes whole.
+        patience: Seconds that a free model waits where all who wait are registered and others who are have not asked
+            yet; by default ``max_wait``. With much of it what goes into a batch depends on no clock, so that replicas
+            made again come to the same, to the last digit; a replica that computes for long without asking holds up
+            the others.
     """
 
     score: Callable[[Sequence[Request], Sequence[str]], npt.NDArray[np.float64]]
@@ -59,7 +63,9 @@ class BatchingBackend:
     log_likelihood: Callable[[Sequence[Request], Sequence[str]], list[Likelihood]]
     """As `LikelihoodScorer.log_likelihood`; there only where the wrapped backend has it."""
 
-    def __init__(self, backend: Backend, *, max_wait: float = 0.05, max_batch: int | None = None) -> None:
+    def __init__(
+        self, backend: Backend, *, max_wait: float = 0.05, max_batch: int | None = None, patience: float | None = None
+    ) -> None:
         if not 0 <= max_wait <= threading.TIMEOUT_MAX:
             raise ValueError(f"max_wait must be a number of seconds, at least 0, got {max_wait}")
         if max_batch is not None and max_batch < 1:
@@ -71,7 +77,7 @@ class BatchingBackend:
         if isinstance(backend, LikelihoodScorer):
             self._reader = backend
             self.log_likelihood = self._log_likelihood  # as above
-        self._merger = Merger(self._answer, max_wait, max_batch)
+        self._merger = Merger(self._answer, max_wait, max_wait if patience is None else patience, max_batch)
         self._spent: WeakKeyDictionary[threading.Thread, Usage] = WeakKeyDictionary()
         self._total = Usage()
         self._lock = threading.Lock()

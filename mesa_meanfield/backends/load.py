@@ -30,7 +30,7 @@ def split_dtype(spec: str) -> tuple[str, str | None]:
 def is_server(spec: str) -> bool:
     """Whether a spec string names a server; anything with an address or a user in it does."""
     model, _ = split_dtype(spec)
-    local = model.startswith(("hf:", "embedded@", _REPLAY)) or model.endswith(".gguf")
+    local = model.startswith(("hf:", "embedded@", "local@", _REPLAY)) or model.endswith(".gguf")
     return not local and ("://" in model or "@" in model)
 
 

@@ -40,11 +40,14 @@ class Part:
     """From the worker to the caller."""
     left: bool = False
     """Whether the caller waits no longer."""
+    passed: int = 0
+    """How many batches of another kind went before it."""
+    content: tuple[tuple[str, ...], ...] = ()
+    """What is asked, to sort by: threads come in any order, and no batch should depend on that."""
 
-    @property
-    def content(self) -> list[tuple[str, str, str, int]]:
-        """What is asked, to sort by: threads come in any order, and a batch's order should be of no chance."""
-        return [(one.adapter or "", one.prefix, one.suffix, one.seed) for one in self.requests]
+    def __post_init__(self) -> None:
+        asked = ((one.adapter or "", one.prefix, one.suffix, str(one.seed)) for one in self.requests)
+        self.content = (*asked, self.texts)
 
     def fits(self, other: Part) -> bool:
         """Whether one call can ask both."""
@@ -58,14 +61,20 @@ class Merger:
     Args:
         answer: A batch of parts that fit each other -> the answers of each; called by one thread at a time.
         max_wait: Seconds that a batch waits for others, unless all who are registered have asked.
+        patience: Seconds that it waits for those who are registered while nobody else is waiting.
         max_batch: How many requests are merged at most, or None.
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Part]], Sequence[Any]], max_wait: float, max_batch: int | None
-    ) -> None:  # Any: lists of replies, arrays of scores, or lists of likelihoods
+        self,
+        answer: Callable[[Sequence[Part]], Sequence[Any]],  # Any: lists of replies, arrays of scores, or likelihoods
+        max_wait: float,
+        patience: float,
+        max_batch: int | None,
+    ) -> None:
         self._ask_model = answer
         self._max_wait = max_wait
+        self._patience = patience
         self._max_batch = max_batch
         self._queue: list[Part] = []
         self._replicas: Counter[threading.Thread] = Counter()
@@ -130,11 +139,17 @@ class Merger:
                     return
                 # From now on, not from when they came: those served just now can join those who queued meanwhile.
                 # Else the replicas would fall apart into two halves that take turns.
-                self._changed.wait_for(self._is_time, self._max_wait)
+                if not self._changed.wait_for(self._is_time, self._max_wait):
+                    # Whoever is not registered may ask for one who is, in a thread of its own.
+                    self._changed.wait_for(
+                        lambda: self._is_time() or self._strangers, self._patience - self._max_wait
+                    )
                 batch, _ = self._gathered()
                 self._queue = [part for part in self._queue if part not in batch]
+                for part in self._queue:
+                    part.passed += 1
             if batch:  # unless all have left
-                self._answer(sorted(batch, key=lambda part: part.content))
+                self._answer(batch)
 
     def _is_time(self) -> bool:
         """Whether no more may join, or everyone registered waits, or all who waited have left."""
@@ -142,12 +157,20 @@ class Merger:
         complete = bool(self._replicas) and self._replicas.keys() <= waiting
         return complete or not waiting or self._gathered()[1]
 
+    @property
+    def _strangers(self) -> bool:
+        """Whether anybody waits who is not registered, or nobody is."""
+        return not self._replicas or any(part.thread not in self._replicas for part in self._queue)
+
     def _gathered(self) -> tuple[list[Part], bool]:
-        """The oldest part with those that fit it, in order, and whether no more may join them."""
+        """What is to be asked next, in its order, and whether no more may join it.
+
+        Of several kinds that which was passed over most often, else the first by name; of several parts likewise.
+        """
         batch: list[Part] = []
         size = 0
-        for part in self._queue:
-            if part.fits(self._queue[0]):
+        for part in sorted(self._queue, key=lambda part: (-part.passed, part.what, part.candidates, part.content)):
+            if not batch or part.fits(batch[0]):
                 size += len(part.requests)
                 if batch and self._max_batch is not None and size > self._max_batch:
                     return batch, True

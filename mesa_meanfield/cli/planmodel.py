@@ -208,7 +208,7 @@ def _cascade_factory(
     for adapter in (chosen.policy, chosen.summarizer):
         if adapter is not None:
             adapter.on(base)
-    shared = BatchingBackend(base, max_wait=PATIENCE)
+    shared = BatchingBackend(base, patience=PATIENCE)
 
     def asked(adapter: Adapter | None) -> Backend:
         """A backend of each model's own, whose usage is its alone."""
@@ -237,7 +237,7 @@ def _of_factory(table: FactoryTable, where: str, spec: str | None, functions: Fu
     function: Function = functions.find(table.factory, f"{where}: factory")
 
     def factory(base: Backend | None) -> tuple[ModelFactory, BatchingBackend | None]:
-        shared = None if base is None else BatchingBackend(base, max_wait=PATIENCE)
+        shared = None if base is None else BatchingBackend(base, patience=PATIENCE)
         given = table.parameters if shared is None else {**table.parameters, "backend": shared}
         return seeded(function, given), shared
 

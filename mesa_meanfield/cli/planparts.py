@@ -73,7 +73,7 @@ class Functions:
 def _own(place: Any) -> list[str]:  # Any: a module or a class
     """The public names of what is defined there; what is imported only where nothing is."""
     public = {name: one for name, one in vars(place).items() if not name.startswith("_")}
-    home = getattr(place, "__module__", place.__name__)
+    home = getattr(place, "__module__", getattr(place, "__name__", None))
     return [name for name, one in public.items() if getattr(one, "__module__", None) == home] or list(public)
 
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from mesa_meanfield.backends.load import load_backend
+from mesa_meanfield.backends.load import load_backend, split_dtype
 from mesa_meanfield.cli.output import progress
 from mesa_meanfield.errors import BackendError, DataError
 
@@ -74,11 +74,12 @@ def load(spec: str, dtype: str, accelerator: Any, processes: Any) -> Any:  # Any
     with progress("Backend") if processes.main else nullcontext():
         if dtype == "auto" and not processes.sharded:
             return load_backend(spec, device=str(accelerator.device))
+        spec, said = split_dtype(spec)
         backend: Any = load_backend(spec, device="cpu")  # in fp32, from which every other kind follows exactly
     from mesa_meanfield.backends.local.backend import LocalBackend
 
     usual = "float32" if accelerator.device.type == "cpu" else "bfloat16"
-    processes.place(backend.model, usual if dtype == "auto" else dtype)
+    processes.place(backend.model, (said or usual) if dtype == "auto" else dtype)
     return LocalBackend(backend.model, backend.tokenizer, name=backend.name)
 
 

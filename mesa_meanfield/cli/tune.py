@@ -189,8 +189,8 @@ def _of_roll_outs(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _on_hub(spec: str) -> str | None:
     """The name of a model on the hub, None for the embedded one, a folder or a file."""
-    name = spec.removeprefix("hf:")
-    return name if name != spec and not Path(name).expanduser().is_dir() else None
+    name = split_dtype(spec)[0].removeprefix("hf:")
+    return name if spec.startswith("hf:") and not Path(name).expanduser().is_dir() else None
 
 
 def _calibrate(tuned: Tuned, held_out: Sequence[Item], backend: Any, main: bool) -> dict[str, list[Calibration]]:

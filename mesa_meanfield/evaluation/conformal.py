@@ -228,12 +228,12 @@ def widened(cases: Sequence[Case], guesses: Sequence[Guess | None]) -> Widened |
 
     Args:
         cases: Recorded cascades.
-        guesses: The entry's guess for each; cascades without one, or without replicas, are left out.
+        guesses: The entry's guess for each; cascades without one, or with a single replica, are left out.
 
     Returns:
         None where fewer than two events have a band.
     """
-    foreseen = [foreseen_of(case, guess, LEVEL) for case, guess in pairs(cases, guesses) if len(guess.sampled)]
+    foreseen = [foreseen_of(case, guess, LEVEL) for case, guess in pairs(cases, guesses) if len(guess.sampled) > 1]
     events = {one.event for one in foreseen if len(one.known.truth)}
     if len(events) < 2:
         return None

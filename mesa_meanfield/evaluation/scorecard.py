@@ -71,7 +71,8 @@ class Widened(_Frozen):
     after: float
     """Of the widened ones, on events that taught nothing."""
     factor: float | None
-    """How many times as wide all events together make a band; null where they are too few for any finite width."""
+    """How many times as wide all events together make a band, one narrower than .05 reckoned as that wide; null where
+    they are too few for any finite width."""
     events: int
 
 
@@ -149,7 +150,7 @@ class Entry(_Frozen):
     coverage: Coverage | None
     """Null for rivals and for a single replica."""
     widened: Widened | None = None
-    """Null for rivals and where only one event has a band."""
+    """Null for rivals, for a single replica, and where only one event has a band."""
     failures: int
     """Decisions that failed and count nowhere, over all replicas."""
     spent: Spent | None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from mesa_meanfield.evaluation.rollouts import roll_out
 from mesa_meanfield.experiments.runs import Ensemble, FailedRun, RunResult
 from mesa_meanfield.experiments.taps import Tap, crowd_of
 from mesa_meanfield.interventions import check_ticks
+from mesa_meanfield.progress import report
 from mesa_meanfield.protocols import Intervention
 from mesa_meanfield.scheduler import MeanFieldScheduler
 
@@ -27,9 +28,9 @@ its parameter ``rng`` where it has one, as Mesa's models do; else it is the firs
 WORKERS = 16
 """How many replicas run at a time at most."""
 PATIENCE = 60.0
-"""The ``max_wait`` of a `BatchingBackend` for replicas, in seconds. All of them ask in every tick, so waiting costs
-nothing; and what goes into a batch, on which the last digits of probabilities depend, depends on no clock."""
-_LATEST = 600.0  # seconds in which all models of a wave should be built, lest they start without each other
+"""The ``patience`` of a `BatchingBackend` for replicas, in seconds. All of them ask in every tick, so waiting costs
+little; and what goes into a batch, on which the last digits of probabilities depend, depends on no clock."""
+_GLANCE = 0.2  # seconds between two looks whether the work was stopped
 _IDLE = 1000  # model steps in a row without a tick of the crowd after which it is taken to stand still
 
 
@@ -121,50 +122,53 @@ class Setting:
         workers = min(self.workers or WORKERS, len(jobs))
         made: list[RunResult | FailedRun] = []
         for start in range(0, len(jobs), workers):
-            wave = jobs[start : start + workers]
-            together = threading.Barrier(len(wave))
+            built = [self._built(job, watch, errors) for job in jobs[start : start + workers]]
+            made += [one for one in built if isinstance(one, FailedRun)]
+            wave = [one for one in built if isinstance(one, _Built)]
+            together = _Start(len(wave))
 
-            def make(
-                job: Job, tick: Callable[[], None], together: threading.Barrier = together
-            ) -> RunResult | FailedRun:
-                return self._make(job, tick, watch, errors, together)
+            def make(one: _Built, tick: Callable[[], None], together: _Start = together) -> RunResult | FailedRun:
+                return self._make(one, tick, errors, together)
 
             before, ticks = self.ticks * start, self.ticks * len(jobs)
-            made += roll_out(wave, make, ticks=ticks, workers=len(wave), before=before)
+            made += roll_out(wave, make, ticks=ticks, workers=max(1, len(wave)), before=before)
         made.sort(key=lambda one: (order[one.arm], one.replica))
         runs = tuple(one for one in made if isinstance(one, RunResult))
         return Ensemble(runs, tuple(one for one in made if isinstance(one, FailedRun)), self.ticks)
 
-    def _make(
-        self,
-        job: Job,
-        tick: Callable[[], None],
-        watch: Callable[[Job, Tick], None] | None,
-        errors: list[Exception],
-        together: threading.Barrier,
-    ) -> RunResult | FailedRun:
+    def _built(
+        self, job: Job, watch: Callable[[Job, Tick], None] | None, errors: list[Exception]
+    ) -> _Built | FailedRun:
         seed, tap = self.seed + job.replica, Tap()
         try:
+            with self._building:  # a modeler's own code need not be thread-safe before it is a model
+                model = seeded(self.model_factory)(seed)
+                crowd = crowd_of(model, self.crowd)
+                crowd.interventions = [*crowd.interventions, *job.interventions]
+                tap.into(crowd, None if watch is None else lambda over: watch(job, over))
+        except _FATAL:
+            raise
+        except Exception as error:
+            return _failed(job, seed, tap, error, errors)
+        return _Built(job, seed, model, crowd, tap)
+
+    def _make(
+        self, one: _Built, tick: Callable[[], None], errors: list[Exception], together: _Start
+    ) -> RunResult | FailedRun:
+        try:
             with ExitStack() as stack:
-                with _arriving(together):
-                    with self._building:  # a modeler's own code need not be thread-safe before it is a model
-                        model = seeded(self.model_factory)(seed)
-                        crowd = crowd_of(model, self.crowd)
-                        crowd.interventions = [*crowd.interventions, *job.interventions]
-                        tap.into(crowd, None if watch is None else lambda over: watch(job, over))
-                    common = _common(crowd, self.shared)
-                    for backend in common:
-                        stack.enter_context(backend.replica())
+                common = _common(one.crowd, self.shared)
+                for backend in common:
+                    stack.enter_context(backend.replica())
+                together.arrive()
                 if not common:  # nothing to be shared, or what is shared need not be thread-safe
                     stack.enter_context(self._alone)
-                self._step(model, crowd, tap, tick)
+                self._step(one.model, one.crowd, one.tap, tick)
         except _FATAL:
             raise
         except Exception as error:  # of the modeler's own code, too: what other replicas did must not be lost
-            errors.append(error)
-            told = str(error) if isinstance(error, MeanFieldError) else f"{type(error).__name__}: {error}"
-            return FailedRun(job.arm, job.replica, seed, len(tap.ticks), told, tap.usage)
-        return RunResult(job.arm, job.replica, seed, tuple(tap.ticks[: self.ticks]), tap.usage)
+            return _failed(one.job, one.seed, one.tap, error, errors)
+        return RunResult(one.job.arm, one.job.replica, one.seed, tuple(one.tap.ticks[: self.ticks]), one.tap.usage)
 
     def _step(self, model: mesa.Model, crowd: MeanFieldScheduler, tap: Tap, tick: Callable[[], None]) -> None:
         idle = 0
@@ -237,14 +241,41 @@ def at_least_one(replicas: int) -> None:
         raise ValueError(f"replicas must be at least 1, got {replicas}")
 
 
-@contextmanager
-def _arriving(together: threading.Barrier) -> Iterator[None]:
-    """Be there, ready or failed; go on when all are."""
-    try:
-        yield
-    finally:
-        with suppress(threading.BrokenBarrierError):
-            together.wait(_LATEST)
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A replica whose model stands ready."""
+
+    job: Job
+    seed: int
+    model: mesa.Model
+    crowd: MeanFieldScheduler
+    tap: Tap
+
+
+class _Start:
+    """Where replicas wait for each other, so that the first batch has all of them."""
+
+    def __init__(self, count: int) -> None:
+        self._missing = count
+        self._changed = threading.Condition()
+
+    def arrive(self) -> None:
+        """Be ready; go on when all are.
+
+        Raises:
+            Cancelled: The work was stopped meanwhile.
+        """
+        with self._changed:
+            self._missing -= 1
+            self._changed.notify_all()
+            while not self._changed.wait_for(lambda: self._missing <= 0, _GLANCE):
+                report("replicas", 0, 0)
+
+
+def _failed(job: Job, seed: int, tap: Tap, error: Exception, errors: list[Exception]) -> FailedRun:
+    errors.append(error)
+    told = str(error) if isinstance(error, MeanFieldError) else f"{type(error).__name__}: {error}"
+    return FailedRun(job.arm, job.replica, seed, len(tap.ticks), told, tap.usage)
 
 
 def _common(crowd: MeanFieldScheduler, shared: Shared | None) -> list[Shared]:

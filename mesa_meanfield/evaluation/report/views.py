@@ -182,6 +182,8 @@ def _coverage(entry: Entry) -> tuple[Cell, Cell]:
 def _widened(entry: Entry) -> Cell:
     band = entry.widened
     if band is None:
-        return Cell(DASH, "a rival has no replicas" if entry.kind == "rival" else "it takes two events")
+        return Cell(
+            DASH, "a rival has no replicas" if entry.kind == "rival" else "it takes two events and two replicas"
+        )
     wide = "everything" if band.factor is None else f"{band.factor:.1f} times as wide"
     return Cell(f"{band.after:.0%}", detail=f"of {band.level:.0%}; {wide}")
