@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         metavar="SPEC",
         default="embedded",
-        help="the base model: embedded, hf:NAME-OR-FOLDER or FILE.gguf",
+        help="the base model: embedded, hf:NAME-OR-FOLDER or FILE.gguf, perhaps with @bf16",
     )
     add(
         "--warm-up",
