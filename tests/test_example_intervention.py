@@ -31,8 +31,10 @@ def test_the_readme_has_the_two_commands():
 
 def test_the_readmes_table_is_the_plan():
     plan = read_plan_file(HERE / "plan.toml")
-    rows = re.findall(r"^\| `(.*?)` \| .*? \| (.*?) \|", README, re.MULTILINE)
+    candidates, _, results = README.partition("Two commands.")
+    rows = re.findall(r"^\| `(.*?)` \| .*? \| (.*?) \|", candidates, re.MULTILINE)
     assert [name for name, _ in rows] == list(plan.candidates)
+    assert set(re.findall(r"^\| `(.*?)` \|", results, re.MULTILINE)) == set(plan.candidates)
     for name, when in rows:
         at = [part.values["at"] for part in plan.candidates[name]]
         assert [int(tick) for tick in re.findall(r"tick (\d+)", when)] == at
