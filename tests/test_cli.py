@@ -242,12 +242,14 @@ def test_a_killed_run_is_not_taken_for_a_whole_one_and_what_it_recorded_is_whole
         "import mesa_meanfield.cli.run as run\n"
         "run.load_backend = lambda *a, **k: ScriptedBackend(lambda r: time.sleep(.05) or 'slow words')\n"
         "from mesa_meanfield.cli import main\n"
-        f"main(['run', '--adapter', 'none', '--data', {str(data)!r}, '--out', {str(tmp_path / 'r')!r}])\n"
+        "main(['run', '--adapter', 'none', '--summarizer-adapter', 'none', '--data', sys.argv[1], '--out', sys.argv[2]])\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-c", script, str(data), str(tmp_path / "r")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     fields = tmp_path / "r.partial" / "fields.jsonl"
     deadline = time.monotonic() + 60
     while not (fields.exists() and fields.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
+        assert process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
