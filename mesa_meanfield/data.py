@@ -293,6 +293,11 @@ class Action:
     popularity: Popularity = Popularity()
     trace: Trace | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it stands for a simulated decision that failed."""
+        return self.trace is not None and self.trace.failure is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:

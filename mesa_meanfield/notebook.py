@@ -39,7 +39,7 @@ def cascade_html(cascade: Cascade) -> str:
     """A cascade: its topic, its shares with their course, and its first actions."""
     actions = cascade.actions
     made = [place for place, action in enumerate(actions) if action.trace is not None]
-    failed = sum(actions[place].trace.failure is not None for place in made)  # type: ignore[union-attr]
+    failed = sum(actions[place].failed for place in made)
     facts = [
         cascade.dataset,
         cascade.domain,

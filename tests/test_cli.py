@@ -242,9 +242,9 @@ def test_a_killed_run_is_not_taken_for_a_whole_one_and_what_it_recorded_is_whole
         "import mesa_meanfield.cli.run as run\n"
         "run.load_backend = lambda *a, **k: ScriptedBackend(lambda r: time.sleep(.05) or 'slow words')\n"
         "from mesa_meanfield.cli import main\n"
-        "main(['run', '--adapter', 'none', '--summarizer-adapter', 'none', '--data', sys.argv[1], '--out', sys.argv[2]])\n"
+        "main(['run', '--adapter', 'none', '--summarizer-adapter', 'none', *sys.argv[1:]])\n"
     )
-    command = [sys.executable, "-c", script, str(data), str(tmp_path / "r")]
+    command = [sys.executable, "-c", script, "--data", str(data), "--out", str(tmp_path / "r")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     fields = tmp_path / "r.partial" / "fields.jsonl"
     deadline = time.monotonic() + 60

@@ -23,7 +23,8 @@ from mesa_meanfield.backends.calls import CallLog
 from mesa_meanfield.backends.log import LoggedBackend
 from mesa_meanfield.data import Decision, MeanField
 from mesa_meanfield.errors import BackendUnavailable, Cancelled, DataError, LeakError, MeanFieldError
-from mesa_meanfield.experiments.replicas import PATIENCE, _Start, run_replicas
+from mesa_meanfield.evaluation.waves import PATIENCE, Start
+from mesa_meanfield.experiments.replicas import run_replicas
 from mesa_meanfield.experiments.runs import COLUMNS, Ensemble, TickCounts
 from mesa_meanfield.experiments.taps import crowd_of
 from mesa_meanfield.interventions import Inject, Replace
@@ -223,7 +224,7 @@ def test_a_model_that_asks_while_it_is_made_is_not_kept_waiting():
 
 
 def test_work_that_is_stopped_leaves_nobody_at_the_start():
-    start = _Start(2)
+    start = Start(2)
 
     def stopped(*_):
         raise Cancelled("enough")

@@ -17,7 +17,8 @@ from mesa_meanfield.cli.simulations import Models, simulator
 from mesa_meanfield.data import event_of
 from mesa_meanfield.directory import OpenDirectory
 from mesa_meanfield.errors import DataError
-from mesa_meanfield.evaluation.rollouts import Job, Kept, RollOut, by_simulation, roll_out
+from mesa_meanfield.evaluation.rollouts import Job, Kept, RollOut, by_simulation
+from mesa_meanfield.evaluation.waves import in_waves
 
 CONFIG = "config.json"
 _HASHED = ("adapter_config.json", "adapter_model.safetensors", "calibration.json")
@@ -57,11 +58,9 @@ def roll(job: Plan, cell: Cell) -> None:
     folder.write(CONFIG, made_by | dict(circumstances()))
     make = simulator([simulation], models, job.settings)
     with progress(cell.title, total=len(jobs)) as advance:
-        for some in _parts(job, jobs):
-            ticks = sum(_ticks(job, one) for one in some)
-            for one in roll_out(some, make, ticks=ticks, workers=job.given.jobs):
-                kept.add(one)
-                advance(f"{one.cascade}, replica {one.replica + 1}")
+        for one in in_waves(_waves(job, jobs), make, ticks=sum(_ticks(job, one) for one in jobs)):
+            kept.add(one)
+            advance(f"{one.cascade}, replica {one.replica + 1}")
 
 
 def rolled(job: Plan, cell: Cell) -> list[RollOut]:
@@ -74,13 +73,12 @@ def rolled(job: Plan, cell: Cell) -> list[RollOut]:
     return [one for key, one in done if key.cascade in known and key.replica < job.given.replicas]
 
 
-def _parts(job: Plan, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """All of them at once or, where the time is limited, some at a time, none begun when it is over."""
-    size = len(jobs) if job.end is None else 4 * job.given.jobs
-    for start in range(0, len(jobs), size):
+def _waves(job: Plan, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Some at a time, none begun when the time is over."""
+    for start in range(0, len(jobs), job.given.jobs):
         if job.over:
             return
-        yield jobs[start : start + size]
+        yield jobs[start : start + job.given.jobs]
 
 
 def _ticks(job: Plan, one: Job) -> int:

@@ -19,7 +19,7 @@ _BARE_REPOSTS = {"", "转发微博", "轉發微博", "Repost", "Repost Weibo"}  
 
 def label_of(action: Action, dimension: str) -> str | None:
     """An action's label: as recorded, or by the rule for `BEHAVIOUR`; None where there is none."""
-    if action.trace is not None and action.trace.failure is not None:
+    if action.failed:
         return None
     if dimension in action.labels or dimension != BEHAVIOUR:
         return action.labels.get(dimension)

@@ -37,8 +37,9 @@ from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.annotation.annotator import Annotator
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rivals import Trained, folds, train_folds
-from mesa_meanfield.evaluation.rollouts import Kept, Key, RollOut, by_simulation, roll_out
+from mesa_meanfield.evaluation.rollouts import Kept, Key, RollOut, by_simulation
 from mesa_meanfield.evaluation.selection import comparable, stratified
+from mesa_meanfield.evaluation.waves import in_waves
 from mesa_meanfield.protocols import Backend
 
 LABELS = "labels.jsonl"
@@ -243,17 +244,29 @@ class Held:
 
 
 def simulate(job: Evaluation, kept: Kept | Held) -> None:
-    """Make the roll-outs that are not there yet."""
+    """Make the roll-outs that are not there yet.
+
+    Those of a wave meet in common batches, whose other members move the last digits. So what is kept of a wave that
+    is not whole is made once more, from the call log, beside what is missing, except where a decision failed, which
+    would now be asked anew.
+    """
     names = [one.name for one in job.simulations]
-    jobs = by_simulation(names, job.cascades, job.given.replicas, kept.done)
+    jobs = by_simulation(names, job.cascades, job.given.replicas)
     ticks = {one.id: _ticks(one, job.settings) for one in job.cascades}
     make = simulator(job.simulations, job.models, job.settings)
+    waves = []
+    for start in range(0, len(jobs), job.given.jobs):
+        wave = jobs[start : start + job.given.jobs]
+        if any(one.key not in kept.done for one in wave):
+            waves.append([one for one in wave if one.key not in kept.done or not kept.done[one.key].failed])
+    missing = sum(one.key not in kept.done for one in jobs)
     if kept.done:
-        note(f"{len(kept.done)} roll-outs are there already, {len(jobs)} are still to be made")
-    with progress("Roll-outs", total=len(jobs)) as advance:
-        for one in roll_out(jobs, make, ticks=sum(ticks[o.cascade.id] for o in jobs), workers=job.given.jobs):
-            kept.add(one)
-            advance(f"{one.name}: {one.cascade}")
+        note(f"{len(kept.done)} roll-outs are there already, {missing} are still to be made")
+    with progress("Roll-outs", total=missing) as advance:
+        for one in in_waves(waves, make, ticks=sum(ticks[o.cascade.id] for wave in waves for o in wave)):
+            if one.key not in kept.done:
+                kept.add(one)
+                advance(f"{one.name}: {one.cascade}")
 
 
 def learnt(

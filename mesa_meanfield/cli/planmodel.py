@@ -20,7 +20,8 @@ from mesa_meanfield.cli.plantables import CascadeTable, FactoryTable
 from mesa_meanfield.cli.run import pick
 from mesa_meanfield.data import Cascade, cut
 from mesa_meanfield.errors import DataError, MeanFieldError
-from mesa_meanfield.experiments.replicas import PATIENCE, ModelFactory, seeded
+from mesa_meanfield.evaluation.waves import PATIENCE
+from mesa_meanfield.experiments.replicas import ModelFactory, seeded
 from mesa_meanfield.experiments.taps import crowd_of
 from mesa_meanfield.plain import Plain
 from mesa_meanfield.policy import LLMPolicy

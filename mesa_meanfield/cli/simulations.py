@@ -18,6 +18,7 @@ from mesa_meanfield.data import Action, event_of
 from mesa_meanfield.evaluation.likelihood import LikelihoodPolicy
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rollouts import Job, RollOut
+from mesa_meanfield.evaluation.waves import PATIENCE, Start
 from mesa_meanfield.ibtune.calibration import Calibration, calibrated, read_calibrations
 from mesa_meanfield.ibtune.shipped import resolve
 from mesa_meanfield.policy import LLMPolicy
@@ -131,7 +132,7 @@ class Models:
         """
         for spec, base in self._bases.items():
             adapters = {name: folder for (of, folder), name in self._adapters.items() if of == spec}
-            self._shared[spec] = BatchingBackend(log(base, adapters))
+            self._shared[spec] = BatchingBackend(log(base, adapters), patience=PATIENCE)
 
     def shared(self, simulation: Simulation) -> BatchingBackend:
         """The model that all threads share."""
@@ -182,7 +183,7 @@ class Models:
     def _share(self, spec: str) -> None:
         if spec not in self._bases:
             self._bases[spec] = base = self._load(spec)
-            self._shared[spec] = BatchingBackend(base)
+            self._shared[spec] = BatchingBackend(base, patience=PATIENCE)
 
 
 def answering(spec: str, batch: int | None) -> Backend:
@@ -224,14 +225,15 @@ class Settings:
 
 def simulator(
     simulations: Iterable[Simulation], models: Models, settings: Settings
-) -> Callable[[Job, Callable[[], None]], RollOut]:
-    """The function that makes one roll-out in the calling thread."""
+) -> Callable[[Job, Start, Callable[[], None]], RollOut]:
+    """The function that makes one roll-out in the calling thread, in step with others."""
     by_name = {one.name: one for one in simulations}
 
-    def simulate(job: Job, tick: Callable[[], None]) -> RollOut:
+    def simulate(job: Job, start: Start, tick: Callable[[], None]) -> RollOut:
         simulation, cascade = by_name[job.name], job.cascade
         prompts = settings.prompts[cascade.language]
         with models.shared(simulation).replica():
+            start.arrive()
             event = event_of(cascade)
             space = calibrated(settings.space(cascade.language), models.calibrations(simulation, event))
             policy = LLMPolicy(models.policy(simulation, event), space, prompts=prompts, on_failure="skip")

@@ -120,7 +120,7 @@ def guess_of(name: str, replicas: Sequence[Sequence[Action]], dimension: str, la
                 exact = True
             else:
                 rows[r, i] = np.arange(len(labels)) == sampled[r, i]
-    failed = sum(one.trace is not None and one.trace.failure is not None for actions in replicas for one in actions)
+    failed = sum(one.failed for actions in replicas for one in actions)
     return Guess(name, rows, sampled, exact, int((sampled == UNLABELLED).sum()) - failed)
 
 

@@ -92,7 +92,7 @@ def compare(
         simulated=_entry(name, real, simulated_shares(simulated, dimension, labels)),
         noise_floor=noise_floor(counts, known),
         rivals=tuple(_entry(rival, real, shares) for rival, shares in guesses.items()),
-        failures=sum(a.trace is not None and a.trace.failure is not None for a in simulated),
+        failures=sum(one.failed for one in simulated),
     )
 
 

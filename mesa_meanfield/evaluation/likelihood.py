@@ -103,8 +103,7 @@ class LikelihoodPolicy:
 def _text_of(action: Action, one: Draft) -> str | None:
     """The text of a recorded action, whose label becomes the draft's; None where there is nothing to read."""
     space = one.prompt.space
-    failed = action.trace is not None and action.trace.failure is not None
-    if space.text is None or space.text.schema is not None or failed:  # a plain text is no reply in a form
+    if space.text is None or space.text.schema is not None or action.failed:  # a plain text is no reply in a form
         return None
     if space.choice is not None:
         label = label_of(action, space.choice.dimension)

@@ -77,6 +77,11 @@ class RollOut:
         """Which one it is."""
         return Key(self.name, self.cascade, self.replica)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a decision in it failed."""
+        return any(one.failed for one in self.actions)
+
 
 class Kept:
     """The roll-outs of an evaluation, in a file of its directory.
@@ -126,7 +131,7 @@ def roll_out(
         Whatever the first failing one raised; those under way are stopped at their next report.
     """
     stop = threading.Event()
-    ended = _Counter()
+    ended = Counter()
 
     def check(what: str, done: int, of: int) -> None:
         if stop.is_set():
@@ -155,7 +160,7 @@ def roll_out(
                 left.cancel()
 
 
-class _Counter:
+class Counter:
     """Counts in several threads."""
 
     def __init__(self) -> None:
@@ -163,6 +168,7 @@ class _Counter:
         self._lock = threading.Lock()
 
     def add(self) -> None:
+        """One more."""
         with self._lock:
             self.value += 1
 

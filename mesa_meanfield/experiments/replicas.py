@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -13,11 +13,10 @@ import mesa
 
 from mesa_meanfield.data import Tick
 from mesa_meanfield.errors import Cancelled, DataError, LeakError, MeanFieldError
-from mesa_meanfield.evaluation.rollouts import roll_out
+from mesa_meanfield.evaluation.waves import Start, in_waves
 from mesa_meanfield.experiments.runs import Ensemble, FailedRun, RunResult
 from mesa_meanfield.experiments.taps import Tap, crowd_of
 from mesa_meanfield.interventions import check_ticks
-from mesa_meanfield.progress import report
 from mesa_meanfield.protocols import Intervention
 from mesa_meanfield.scheduler import MeanFieldScheduler
 
@@ -27,10 +26,6 @@ its parameter ``rng`` where it has one, as Mesa's models do; else it is the firs
 
 WORKERS = 16
 """How many replicas run at a time at most."""
-PATIENCE = 60.0
-"""The ``patience`` of a `BatchingBackend` for replicas, in seconds. All of them ask in every tick, so waiting costs
-little; and what goes into a batch, on which the last digits of probabilities depend, depends on no clock."""
-_GLANCE = 0.2  # seconds between two looks whether the work was stopped
 _IDLE = 1000  # model steps in a row without a tick of the crowd after which it is taken to stand still
 
 
@@ -121,17 +116,18 @@ class Setting:
         order = {arm: place for place, arm in enumerate(dict.fromkeys(job.arm for job in jobs))}
         workers = min(self.workers or WORKERS, len(jobs))
         made: list[RunResult | FailedRun] = []
-        for start in range(0, len(jobs), workers):
-            built = [self._built(job, watch, errors) for job in jobs[start : start + workers]]
-            made += [one for one in built if isinstance(one, FailedRun)]
-            wave = [one for one in built if isinstance(one, _Built)]
-            together = _Start(len(wave))
 
-            def make(one: _Built, tick: Callable[[], None], together: _Start = together) -> RunResult | FailedRun:
-                return self._make(one, tick, errors, together)
+        def waves() -> Iterator[Sequence[_Built]]:
+            for start in range(0, len(jobs), workers):
+                built = [self._built(job, watch, errors) for job in jobs[start : start + workers]]
+                made.extend(one for one in built if isinstance(one, FailedRun))
+                yield [one for one in built if isinstance(one, _Built)]
 
-            before, ticks = self.ticks * start, self.ticks * len(jobs)
-            made += roll_out(wave, make, ticks=ticks, workers=max(1, len(wave)), before=before)
+        def make(one: _Built, together: Start, tick: Callable[[], None]) -> RunResult | FailedRun:
+            return self._make(one, together, tick, errors)
+
+        for one in in_waves(waves(), make, ticks=self.ticks * len(jobs)):
+            made.append(one)  # noqa: PERF402  # the waves add to it, too
         made.sort(key=lambda one: (order[one.arm], one.replica))
         runs = tuple(one for one in made if isinstance(one, RunResult))
         return Ensemble(runs, tuple(one for one in made if isinstance(one, FailedRun)), self.ticks)
@@ -153,7 +149,7 @@ class Setting:
         return _Built(job, seed, model, crowd, tap)
 
     def _make(
-        self, one: _Built, tick: Callable[[], None], errors: list[Exception], together: _Start
+        self, one: _Built, together: Start, tick: Callable[[], None], errors: list[Exception]
     ) -> RunResult | FailedRun:
         try:
             with ExitStack() as stack:
@@ -250,26 +246,6 @@ class _Built:
     model: mesa.Model
     crowd: MeanFieldScheduler
     tap: Tap
-
-
-class _Start:
-    """Where replicas wait for each other, so that the first batch has all of them."""
-
-    def __init__(self, count: int) -> None:
-        self._missing = count
-        self._changed = threading.Condition()
-
-    def arrive(self) -> None:
-        """Be ready; go on when all are.
-
-        Raises:
-            Cancelled: The work was stopped meanwhile.
-        """
-        with self._changed:
-            self._missing -= 1
-            self._changed.notify_all()
-            while not self._changed.wait_for(lambda: self._missing <= 0, _GLANCE):
-                report("replicas", 0, 0)
 
 
 def _failed(job: Job, seed: int, tap: Tap, error: Exception, errors: list[Exception]) -> FailedRun:

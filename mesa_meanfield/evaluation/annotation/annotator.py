@@ -225,7 +225,7 @@ def _plain(text: str) -> str:
 
 def _text_of(action: Action) -> str | None:
     """The text to be labelled; None where there is none."""
-    if action.trace is not None and action.trace.failure is not None:
+    if action.failed:
         return None
     text = _plain(action.text)
     return None if is_bare(text) else text
