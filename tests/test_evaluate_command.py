@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_server import FakeServer
 from worlds import action, cascade
 
-from mesa_meanfield import read_cascades, write_cascades
+from mesa_meanfield import ScriptedBackend, read_cascades, write_cascades
 from mesa_meanfield.cli import main
+from mesa_meanfield.errors import BackendUnavailable
 from mesa_meanfield.evaluation.scorecard import Card, CascadeRow, Scorecard
 
 LABELS = ("support", "deny", "comment", "comment", "query", "comment", "comment", "deny")
@@ -262,3 +265,61 @@ def test_a_server_that_fails_half_way_loses_nothing(capsys, data, tmp_path, monk
     assert scores[0].paired == scores[1].paired
     everything = b"".join(file.read_bytes() for file in (tmp_path / "card").iterdir())
     assert b"secret-of-mine" not in everything
+
+
+class Touchy(ScriptedBackend):
+    """Answers that depend on what else is in the batch, until the power fails."""
+
+    def __init__(self, batches=math.inf):
+        super().__init__()
+        self.left = batches
+        self.asked = 0
+
+    def generate(self, requests):
+        salt = self._salt(requests)
+        return [replace(one, text=f"{one.text} {salt:.6f}") for one in super().generate(requests)]
+
+    def score(self, requests, candidates):
+        scores = super().score(requests, candidates)
+        return scores + self._salt(requests) * np.linspace(0, 1, len(candidates))
+
+    def _salt(self, requests):
+        self.left -= 1
+        if self.left < 0:
+            raise BackendUnavailable("the power failed")
+        self.asked += len(requests)
+        said = sorted((one.prefix, one.suffix, one.seed or 0) for one in requests)
+        return zlib.crc32(repr(said).encode()) / 2**32
+
+
+def same_rollouts(*folders):
+    """Whether roll-outs are the same to the last byte, but for what they cost and in which order they ended."""
+    found = []
+    for folder in folders:
+        ones = [json.loads(line) | {"usage": None} for line in (folder / "rollouts.jsonl").read_text().splitlines()]
+        found.append(sorted(map(json.dumps, ones)))
+    return all(one == found[0] for one in found)
+
+
+def test_what_a_batch_holds_depends_on_no_clock_and_on_no_break(capsys, data, tmp_path, monkeypatch):
+    given = ["--data", data, "--min-actions", 10, "--jobs", 4, "--summarizers", "tally,llm", "--backend", "touchy"]
+
+    def made(backend, *arguments):
+        monkeypatch.setattr("mesa_meanfield.cli.simulations.load_backend", lambda *_, **__: backend)
+        return evaluate(capsys, *arguments)[0]
+
+    whole = Touchy()
+    assert made(whole, *given, "--out", tmp_path / "whole") == 0
+    assert made(Touchy(), *given, "--out", tmp_path / "again") == 0
+    assert same_rollouts(tmp_path / "whole", tmp_path / "again")
+    assert made(Touchy(), *given, "--jobs", 3, "--out", tmp_path / "other") == 0
+    assert not same_rollouts(tmp_path / "whole", tmp_path / "other")  # what is looked for would be seen
+    for batches in (40, 61):
+        cut, out = Touchy(batches), tmp_path / f"cut-{batches}"
+        assert made(cut, *given, "--out", out) == 2
+        kept = (tmp_path / f"cut-{batches}.partial" / "rollouts.jsonl").read_bytes().count(b"\n")
+        assert 0 < kept < 36
+        rest = Touchy()
+        assert made(rest, "--resume", out) == 0
+        assert same_rollouts(tmp_path / "whole", out)
+        assert cut.asked + rest.asked == whole.asked

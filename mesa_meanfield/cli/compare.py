@@ -66,7 +66,7 @@ def compare(given: argparse.Namespace) -> None:
                 control=control,
                 crowd=subject.crowd,
                 shared=work.shared,
-                workers=given.jobs,
+                workers=work.prepared.given.jobs,
             )
 
     if given.dry_run:

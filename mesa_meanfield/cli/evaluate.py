@@ -74,8 +74,7 @@ def add_to(commands: Any) -> None:  # Any: argparse keeps the class to itself
         help="where they are kept (default: labels.jsonl beside DIR)",
     )
     add("--prompts", metavar="DIR", type=Path, help="a folder with prompt templates that replace the shipped ones")
-    add("--jobs", metavar="N", type=int, default=16, help="roll-outs at a time, in common batches (default 16)")
-    add("--batch", metavar="N", type=int, help="requests per batch; changes no result (default: what is fast)")
+    recording.add_batches(parser, "roll-outs")
     add("--seed", metavar="N", type=seed, default=0, help="of the first replica; the next have the next (default 0)")
     add("--out", metavar="DIR", type=Path, help="the directory (default: a new one under runs/)")
     recording.add_arguments(parser)
@@ -122,6 +121,7 @@ def evaluate(given: argparse.Namespace) -> None:
         with recording.opened(given.cache) as cache:
             job = recorded(job, log, cache, budget)
             kept = Kept(directory)
+            kept.forget_failures()
             simulate(job, kept)
             scorecard = score(job, kept, directory, start)
         write_prompts(directory.partial, job.settings.prompts.values(), job.examples)

@@ -39,7 +39,7 @@ from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rivals import Trained, folds, train_folds
 from mesa_meanfield.evaluation.rollouts import Kept, Key, RollOut, by_simulation
 from mesa_meanfield.evaluation.selection import comparable, stratified
-from mesa_meanfield.evaluation.waves import in_waves
+from mesa_meanfield.evaluation.waves import WORKERS, in_waves
 from mesa_meanfield.protocols import Backend
 
 LABELS = "labels.jsonl"
@@ -193,7 +193,7 @@ def _annotator(given: argparse.Namespace, out: Path, models: Models) -> Annotato
 
 
 def _check(given: argparse.Namespace) -> None:
-    for name in ("replicas", "jobs", "min_actions", "limit", "summary_tokens"):
+    for name in ("replicas", "min_actions", "limit", "summary_tokens"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise DataError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -247,18 +247,17 @@ def simulate(job: Evaluation, kept: Kept | Held) -> None:
     """Make the roll-outs that are not there yet.
 
     Those of a wave meet in common batches, whose other members move the last digits. So what is kept of a wave that
-    is not whole is made once more, from the call log, beside what is missing, except where a decision failed, which
-    would now be asked anew.
+    is not whole is made once more, from the call log, beside what is missing.
     """
     names = [one.name for one in job.simulations]
     jobs = by_simulation(names, job.cascades, job.given.replicas)
     ticks = {one.id: _ticks(one, job.settings) for one in job.cascades}
     make = simulator(job.simulations, job.models, job.settings)
-    waves = []
-    for start in range(0, len(jobs), job.given.jobs):
-        wave = jobs[start : start + job.given.jobs]
+    size, waves = job.given.jobs or WORKERS, []
+    for start in range(0, len(jobs), size):
+        wave = jobs[start : start + size]
         if any(one.key not in kept.done for one in wave):
-            waves.append([one for one in wave if one.key not in kept.done or not kept.done[one.key].failed])
+            waves.append(wave)
     missing = sum(one.key not in kept.done for one in jobs)
     if kept.done:
         note(f"{len(kept.done)} roll-outs are there already, {missing} are still to be made")

@@ -18,9 +18,8 @@ from mesa_meanfield.cli.planparts import Functions
 from mesa_meanfield.cli.planrecords import recorded_config
 from mesa_meanfield.directory import check_free
 from mesa_meanfield.errors import DataError
-from mesa_meanfield.experiments.replicas import WORKERS
 
-_NO_ARGUMENTS = (*recording.ANEW, "plan", "do", "command")
+_NO_ARGUMENTS = (*recording.ANEW, *recording.BATCHES, "plan", "do", "command")
 """What is given beside the arguments that decide the result; of the plan file, its content does."""
 
 
@@ -31,14 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--replicas", metavar="R", type=int, help="replicas, in the place of the plan file's")
     add("--seed", metavar="N", type=seed, help="of the first replica, in the place of the plan file's")
     add("--backend", metavar="SPEC", help=f"the model, in the place of the plan file's: {SPECS}")
-    add(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=WORKERS,
-        help=f"runs at a time, in common batches (default {WORKERS})",
-    )
-    add("--batch", metavar="N", type=int, help="requests per batch; changes no result (default: what is fast)")
+    recording.add_batches(parser, "runs")
     add("--out", metavar="DIR", type=Path, help="the directory (default: a new one under runs/)")
     recording.add_arguments(parser)
     add("--json", action="store_true", help="print one JSON object on stdout and nothing else")
@@ -65,8 +57,6 @@ def prepare(given: argparse.Namespace) -> Prepared:
         BackendError: An adapter cannot be used.
     """
     recording.check(given)
-    if given.jobs < 1:
-        raise DataError(f"--jobs must be at least 1, got {given.jobs}")
     if given.replicas is not None and given.replicas < 1:
         raise DataError(f"--replicas must be at least 1, got {given.replicas}")
     plan = read_plan_file(given.plan)

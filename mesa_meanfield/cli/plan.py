@@ -69,7 +69,7 @@ def plan(given: argparse.Namespace) -> None:
                 confidence=asked.confidence,
                 crowd=subject.crowd,
                 shared=work.shared,
-                workers=given.jobs,
+                workers=work.prepared.given.jobs,
             )
 
     if given.dry_run:

@@ -20,12 +20,11 @@ from mesa_meanfield.cli.common import SHIPPED, sha256
 from mesa_meanfield.cli.output import note, print_json, print_lines
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
+from mesa_meanfield.evaluation.waves import WORKERS
 
 _BUDGET = ("max_calls", "max_tokens", "max_cost")
 ANEW = (
     "json",
-    "jobs",
-    "batch",
     "resume",
     "replay",
     "out",
@@ -36,8 +35,18 @@ ANEW = (
     "usual",
 )
 """The arguments that may differ when a run is made again: they change no result."""
+BATCHES = ("jobs", "batch")
+"""Those that decide what goes into a batch, and so the last digits alone: as before, unless they are said anew."""
 _FILES = ("data", "train")
 _FOLDERS = ("prompts", "labels_cache")
+
+
+def add_batches(parser: argparse.ArgumentParser, what: str) -> None:
+    """`BATCHES`, for a command that makes several of something."""
+    add = parser.add_argument
+    add("--jobs", metavar="N", type=int, help=f"{what} at a time, in common batches (default {WORKERS})")
+    add("--batch", metavar="N", type=int,
+        help="requests per batch; changes no result but its last digits (default: what is fast)")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +80,8 @@ def check(given: argparse.Namespace) -> None:
     if paying and (given.replay is not None or given.dry_run):
         raise DataError(f"{_option(ways[0])} asks nobody, so that {_option(paying[0])} is of no use; drop it")
     budget_of(given)
+    if getattr(given, "jobs", None) is not None and given.jobs < 1:
+        raise DataError(f"--jobs must be at least 1, got {given.jobs}")
 
 
 def budget_of(given: argparse.Namespace) -> Budget:
@@ -139,7 +150,7 @@ def _as_asked(given: argparse.Namespace, folder: Path) -> tuple[argparse.Namespa
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        asked = {key: config[key] for key in vars(given) if key not in {"do", "command", *ANEW}}
+        asked = {key: config[key] for key in vars(given) if key not in {"do", "command", *ANEW, *BATCHES}}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); begin anew with another --out") from error
     for name, before in asked.items():
@@ -154,7 +165,13 @@ def _as_asked(given: argparse.Namespace, folder: Path) -> tuple[argparse.Namespa
             asked[name] = getattr(given, name) or (None if asked[name] is None else Path(asked[name]))
     if config.get("mesa_meanfield") != __version__:
         note(f"{folder} was begun with version {config.get('mesa_meanfield')} of this package, this is {__version__}")
-    return argparse.Namespace(**{**vars(given), **asked}), config
+    return argparse.Namespace(**{**vars(same_batches(given, config)), **asked}), config
+
+
+def same_batches(given: argparse.Namespace, config: Mapping[str, Any]) -> argparse.Namespace:
+    """The arguments with those of `BATCHES` that a run was begun with, unless they are said anew."""
+    before = {name: config.get(name) for name in BATCHES if name in vars(given) and getattr(given, name) is None}
+    return argparse.Namespace(**{**vars(given), **before})
 
 
 def tell_paid(given: argparse.Namespace, budget: Budget) -> None:

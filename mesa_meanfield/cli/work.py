@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mesa_meanfield.cli.common import circumstances, new_directory, probe
 from mesa_meanfield.cli.experiment import Prepared
 from mesa_meanfield.cli.output import note, progress
 from mesa_meanfield.cli.planmodel import check_labels, labels_known
-from mesa_meanfield.cli.planrecords import CONFIG, check_same, first_different, in_words
+from mesa_meanfield.cli.planrecords import CONFIG, check_same, first_different, in_words, recorded_config
 from mesa_meanfield.cli.weights import hardware, weights_of
 from mesa_meanfield.cli.wording import Examples, check_prompts, write_prompts
 from mesa_meanfield.directory import Directory
@@ -132,6 +132,8 @@ def begun(prepared: Prepared) -> Iterator[Work]:
     for run in (given.resume and _out(prepared).with_name(f"{_out(prepared).name}.partial"), given.replay):
         if run is not None:
             check_same(run / CONFIG, prepared.asked)
+            given = recording.same_batches(given, recorded_config(run) or {})
+            prepared = replace(prepared, given=given)
             check_prompts(run, prepared.subject.prompts)
     directory = Directory(_out(prepared), resume=given.resume is not None)
     log = None
@@ -226,6 +228,7 @@ def _config(prepared: Prepared, base: Backend | None) -> dict[str, Any]:  # Any:
         "replicas": plan.replicas,
         "seed": plan.seed,
         "confidence": plan.confidence,
+        **{name: getattr(prepared.given, name) for name in recording.BATCHES},
         "backend": prepared.subject.spec,
         "model": None if base is None else base.name,
         "weights": {} if base is None or prepared.subject.spec is None else weights_of(prepared.subject.spec, base),

@@ -77,11 +77,6 @@ class RollOut:
         """Which one it is."""
         return Key(self.name, self.cascade, self.replica)
 
-    @property
-    def failed(self) -> bool:
-        """Whether a decision in it failed."""
-        return any(one.failed for one in self.actions)
-
 
 class Kept:
     """The roll-outs of an evaluation, in a file of its directory.
@@ -108,6 +103,13 @@ class Kept:
         """Keep a roll-out."""
         self._directory.append({FILE: [_adapter().dump_python(one, mode="json")]})
         self.done[one.key] = one
+
+    def forget_failures(self) -> None:
+        """Before work is gone on with: forget the roll-outs in which a decision or a summary failed."""
+        whole = {key: one for key, one in self.done.items() if not one.usage.failures}
+        if len(whole) < len(self.done):
+            self._directory.write_lines(FILE, (_adapter().dump_python(one, mode="json") for one in whole.values()))
+            self.done = whole
 
 
 def roll_out(

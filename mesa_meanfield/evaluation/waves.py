@@ -13,6 +13,8 @@ from typing import TypeVar
 from mesa_meanfield.evaluation.rollouts import Counter, roll_out
 from mesa_meanfield.progress import report
 
+WORKERS = 16
+"""How many roll-outs run at a time at most, where nothing else is said."""
 PATIENCE = 60.0
 """The ``patience`` of a `BatchingBackend` for roll-outs in step, in seconds. All of them ask in every tick: to wait
 costs little."""

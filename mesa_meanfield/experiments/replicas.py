@@ -13,7 +13,7 @@ import mesa
 
 from mesa_meanfield.data import Tick
 from mesa_meanfield.errors import Cancelled, DataError, LeakError, MeanFieldError
-from mesa_meanfield.evaluation.waves import Start, in_waves
+from mesa_meanfield.evaluation.waves import WORKERS, Start, in_waves
 from mesa_meanfield.experiments.runs import Ensemble, FailedRun, RunResult
 from mesa_meanfield.experiments.taps import Tap, crowd_of
 from mesa_meanfield.interventions import check_ticks
@@ -24,8 +24,6 @@ ModelFactory = Callable[[int], mesa.Model]
 """Makes a new model from a seed, with a `MeanFieldScheduler`, a policy and a summarizer of its own. The seed goes to
 its parameter ``rng`` where it has one, as Mesa's models do; else it is the first argument."""
 
-WORKERS = 16
-"""How many replicas run at a time at most."""
 _IDLE = 1000  # model steps in a row without a tick of the crowd after which it is taken to stand still
 
 

@@ -19,7 +19,8 @@ from mesa_meanfield.backends.load import load_backend
 from mesa_meanfield.backends.log import LoggedBackend
 from mesa_meanfield.errors import BudgetSpent
 from mesa_meanfield.evaluation.rollouts import roll_out
-from mesa_meanfield.experiments.replicas import WORKERS, Job, Setting, at_least_one, seeded
+from mesa_meanfield.evaluation.waves import WORKERS
+from mesa_meanfield.experiments.replicas import Job, Setting, at_least_one, seeded
 from mesa_meanfield.experiments.runs import COLUMNS, Ensemble
 from mesa_meanfield.plain import told
 from mesa_meanfield.progress import watching
