@@ -186,6 +186,21 @@ def test_a_spent_budget_leaves_what_can_be_gone_on_with(capsys, plan, tmp_path):
     assert figures(tmp_path / "r") == figures(tmp_path / "whole")
 
 
+def test_the_rest_is_made_so_many_at_a_time_as_the_beginning(capsys, plan, tmp_path, monkeypatch):
+    asked, workers, real = ["compare", plan, "--backend", "scripted"], [], command.compared
+
+    def spied(*given, **named):
+        workers.append(named["workers"])
+        return real(*given, **named)
+
+    monkeypatch.setattr(command, "compared", spied)
+    for out in ("r", "s"):
+        said(capsys, *asked, "--out", tmp_path / out, "--max-calls", 60, "--jobs", 3)
+    result(capsys, *asked, "--resume", tmp_path / "r")
+    result(capsys, *asked, "--resume", tmp_path / "s", "--jobs", 2)
+    assert workers == [3, 3, 3, 2]
+
+
 def test_what_broke_off_is_gone_on_with_and_comes_to_the_same(capsys, plan, tmp_path, monkeypatch):
     asked = ["compare", plan, "--backend", "scripted"]
     result(capsys, *asked, "--out", tmp_path / "whole")
