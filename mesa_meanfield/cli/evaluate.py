@@ -14,11 +14,12 @@ from mesa_meanfield.backends.load import SPECS
 from mesa_meanfield.cascades.personas import PERSONAS
 from mesa_meanfield.cli import recording
 from mesa_meanfield.cli.common import SUMMARIZERS, seed
-from mesa_meanfield.cli.evaluation import Evaluation, Held, prepare, recorded, simulate
+from mesa_meanfield.cli.evaluation import Evaluation, prepare, recorded
 from mesa_meanfield.cli.output import note, print_json, print_lines, print_table
 from mesa_meanfield.cli.recording import Before
 from mesa_meanfield.cli.rerun import first_different_rollout, replaying
 from mesa_meanfield.cli.scoring import labelled, results_of, score
+from mesa_meanfield.cli.simulating import Held, simulate
 from mesa_meanfield.cli.wording import write_prompts
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError

@@ -1,4 +1,4 @@
-"""An evaluation from its arguments to its roll-outs: prepare, simulate, or go on with what was begun."""
+"""An evaluation before its roll-outs: read and checked, its models loaded and recorded."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mesa_meanfield.cli.common import (
     read_data,
     sha256,
 )
-from mesa_meanfield.cli.output import note, progress
+from mesa_meanfield.cli.output import progress
 from mesa_meanfield.cli.recording import ANEW, Before
 from mesa_meanfield.cli.rerun import check_same, made_by, recorded_calibrations, recorded_made_by
-from mesa_meanfield.cli.simulations import Models, Settings, Simulation, simulations_of, simulator
+from mesa_meanfield.cli.simulations import Models, Settings, Simulation, simulations_of
 from mesa_meanfield.cli.weights import hardware
 from mesa_meanfield.cli.wording import Examples, check_prompts
 from mesa_meanfield.data import Cascade, event_of
@@ -37,9 +37,7 @@ from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.annotation.annotator import Annotator
 from mesa_meanfield.evaluation.results import Cutting
 from mesa_meanfield.evaluation.rivals import Trained, folds, train_folds
-from mesa_meanfield.evaluation.rollouts import Kept, Key, RollOut, by_simulation
 from mesa_meanfield.evaluation.selection import comparable, stratified
-from mesa_meanfield.evaluation.waves import WORKERS, in_waves
 from mesa_meanfield.protocols import Backend
 
 LABELS = "labels.jsonl"
@@ -232,42 +230,6 @@ def _training(given: argparse.Namespace, everything: Sequence[Cascade]) -> list[
     return list(training.values())
 
 
-class Held:
-    """Roll-outs that are kept for as long as this object lasts."""
-
-    def __init__(self) -> None:
-        self.done: dict[Key, RollOut] = {}
-
-    def add(self, one: RollOut) -> None:
-        """Keep a roll-out."""
-        self.done[one.key] = one
-
-
-def simulate(job: Evaluation, kept: Kept | Held) -> None:
-    """Make the roll-outs that are not there yet.
-
-    Those of a wave meet in common batches, whose other members move the last digits. So what is kept of a wave that
-    is not whole is made once more, from the call log, beside what is missing.
-    """
-    names = [one.name for one in job.simulations]
-    jobs = by_simulation(names, job.cascades, job.given.replicas)
-    ticks = {one.id: _ticks(one, job.settings) for one in job.cascades}
-    make = simulator(job.simulations, job.models, job.settings)
-    size, waves = job.given.jobs or WORKERS, []
-    for start in range(0, len(jobs), size):
-        wave = jobs[start : start + size]
-        if any(one.key not in kept.done for one in wave):
-            waves.append(wave)
-    missing = sum(one.key not in kept.done for one in jobs)
-    if kept.done:
-        note(f"{len(kept.done)} roll-outs are there already, {missing} are still to be made")
-    with progress("Roll-outs", total=missing) as advance:
-        for one in in_waves(waves, make, ticks=sum(ticks[o.cascade.id] for wave in waves for o in wave)):
-            if one.key not in kept.done:
-                kept.add(one)
-                advance(f"{one.name}: {one.cascade}")
-
-
 def learnt(
     cascades: Sequence[Cascade],
     training: Sequence[Cascade],
@@ -284,8 +246,3 @@ def learnt(
         return {}
     by_event = folds(cascades, training, among=False)
     return train_folds(by_event, dimension, labels, warm_up=cutting.warm_up, min_actions=cutting.min_actions)
-
-
-def _ticks(cascade: Cascade, settings: Settings) -> int:
-    parts = settings.cutting.cut(cascade)
-    return len(parts.warm_up) + len(parts.roll_out)

@@ -11,8 +11,9 @@ from typing import Any
 
 from mesa_meanfield.cascades.dimensions import known_labels
 from mesa_meanfield.cascades.known import ANNOTATED
-from mesa_meanfield.cli.evaluation import Evaluation, Held, learnt
+from mesa_meanfield.cli.evaluation import Evaluation, learnt
 from mesa_meanfield.cli.output import note, progress
+from mesa_meanfield.cli.simulating import Held
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
 from mesa_meanfield.evaluation.annotation.agreement import Pair, agreements, gold_pairs
