@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
@@ -39,6 +40,37 @@ def test_each_caller_hears_of_the_batch_in_its_own_thread_and_context():
         heard = thread.result()
         assert heard[0] == ("replies", 0, n, n)
         assert list(dict.fromkeys(heard[1:]))[-3:] == common
+
+
+def test_who_was_cancelled_is_waited_for_until_the_others_hear_of_it():
+    model = ScriptedBackend()
+    batching = BatchingBackend(model, patience=HOUR)
+    registered, left = threading.Barrier(2), threading.Event()
+
+    def leave():
+        with batching.replica():
+            registered.wait()
+            raise Cancelled("Enough.")
+
+    def hear_later(*_):
+        if left.wait(1):  # long enough for a batch that needs nobody else
+            raise Cancelled("Enough.")
+
+    def ask():
+        with batching.replica(), watching(hear_later):
+            registered.wait()
+            batching.generate(crowd("asking"))
+
+    asking, leaving = Thread(ask), Thread(leave)
+    with pytest.raises(Cancelled):
+        leaving.result()
+    time.sleep(0.5)
+    left.set()
+    with pytest.raises(Cancelled):
+        asking.result()
+    assert model.usage.calls == 0
+    with batching.replica():  # and those who come after that are not held up
+        batching.generate(crowd("later"))
 
 
 @pytest.mark.parametrize("error", [Cancelled, KeyboardInterrupt])

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -267,12 +269,32 @@ def test_a_server_that_fails_half_way_loses_nothing(capsys, data, tmp_path, monk
     assert b"secret-of-mine" not in everything
 
 
-class Touchy(ScriptedBackend):
-    """Answers that depend on what else is in the batch, until the power fails."""
+def power_failure(model):
+    raise BackendUnavailable("the power failed")
 
-    def __init__(self, batches=math.inf):
+
+def outage(model):
+    model.left = math.inf
+    raise BackendUnavailable("the power failed for a moment")
+
+
+def outage_then_power_failure(model):
+    model.left, model.then = 15, power_failure
+    raise BackendUnavailable("the power failed for a moment")
+
+
+def interrupt(model):
+    model.left = math.inf
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class Touchy(ScriptedBackend):
+    """Answers that depend on what else is in the batch, until something happens."""
+
+    def __init__(self, batches=math.inf, then=power_failure):
         super().__init__()
         self.left = batches
+        self.then = then
         self.asked = 0
 
     def generate(self, requests):
@@ -286,7 +308,7 @@ class Touchy(ScriptedBackend):
     def _salt(self, requests):
         self.left -= 1
         if self.left < 0:
-            raise BackendUnavailable("the power failed")
+            self.then(self)
         self.asked += len(requests)
         said = sorted((one.prefix, one.suffix, one.seed or 0) for one in requests)
         return zlib.crc32(repr(said).encode()) / 2**32
@@ -301,25 +323,63 @@ def same_rollouts(*folders):
     return all(one == found[0] for one in found)
 
 
-def test_what_a_batch_holds_depends_on_no_clock_and_on_no_break(capsys, data, tmp_path, monkeypatch):
-    given = ["--data", data, "--min-actions", 10, "--jobs", 4, "--summarizers", "tally,llm", "--backend", "touchy"]
+@pytest.fixture
+def touchy(capsys, data, tmp_path, monkeypatch):
+    """Evaluations with a touchy model: the model, and where the roll-outs are -> the status."""
 
-    def made(backend, *arguments):
+    def made(backend, out, *arguments):
         monkeypatch.setattr("mesa_meanfield.cli.simulations.load_backend", lambda *_, **__: backend)
-        return evaluate(capsys, *arguments)[0]
+        given = [
+            "--data",
+            data,
+            "--min-actions",
+            10,
+            "--summarizers",
+            "tally,llm",
+            "--backend",
+            "touchy",
+            "--out",
+            out,
+        ]
+        return evaluate(capsys, *(given if "--resume" not in arguments else ()), *arguments)[0]
 
     whole = Touchy()
-    assert made(whole, *given, "--out", tmp_path / "whole") == 0
-    assert made(Touchy(), *given, "--out", tmp_path / "again") == 0
+    assert made(whole, tmp_path / "whole", "--jobs", 4) == 0
+    made.whole = whole
+    return made
+
+
+def test_what_a_batch_holds_depends_on_no_clock(touchy, tmp_path):
+    assert touchy(Touchy(), tmp_path / "again", "--jobs", 4) == 0
     assert same_rollouts(tmp_path / "whole", tmp_path / "again")
-    assert made(Touchy(), *given, "--jobs", 3, "--out", tmp_path / "other") == 0
+    assert touchy(Touchy(), tmp_path / "other", "--jobs", 3) == 0
     assert not same_rollouts(tmp_path / "whole", tmp_path / "other")  # what is looked for would be seen
-    for batches in (40, 61):
-        cut, out = Touchy(batches), tmp_path / f"cut-{batches}"
-        assert made(cut, *given, "--out", out) == 2
-        kept = (tmp_path / f"cut-{batches}.partial" / "rollouts.jsonl").read_bytes().count(b"\n")
-        assert 0 < kept < 36
-        rest = Touchy()
-        assert made(rest, "--resume", out) == 0
-        assert same_rollouts(tmp_path / "whole", out)
-        assert cut.asked + rest.asked == whole.asked
+
+
+@pytest.mark.parametrize(
+    ("cut", "status", "limit"),
+    [
+        (Touchy(40), 2, ()),
+        (Touchy(61), 2, ()),  # in the last summaries of a wave, without which its roll-outs end all the same
+        (Touchy(38, interrupt), 1, ()),
+        (Touchy(57, interrupt), 1, ()),
+        (Touchy(), 1, ("--max-calls", 365)),
+        (Touchy(), 1, ("--max-calls", 548)),
+    ],
+)
+def test_after_a_break_batches_hold_the_same(touchy, tmp_path, cut, status, limit):
+    assert touchy(cut, tmp_path / "cut", "--jobs", 4, *limit) == status
+    kept = (tmp_path / "cut.partial" / "rollouts.jsonl").read_bytes().count(b"\n")
+    assert 0 < kept < 36
+    rest = Touchy()
+    assert touchy(rest, None, "--resume", tmp_path / "cut") == 0
+    assert same_rollouts(tmp_path / "whole", tmp_path / "cut")
+    assert cut.asked + rest.asked == touchy.whole.asked
+
+
+def test_an_outage_that_was_over_is_part_of_what_happened(touchy, tmp_path):
+    assert touchy(Touchy(61, outage), tmp_path / "unbroken", "--jobs", 4) == 0
+    assert not same_rollouts(tmp_path / "whole", tmp_path / "unbroken")
+    assert touchy(Touchy(61, outage_then_power_failure), tmp_path / "cut", "--jobs", 4) == 2
+    assert touchy(Touchy(), None, "--resume", tmp_path / "cut") == 0
+    assert same_rollouts(tmp_path / "unbroken", tmp_path / "cut")

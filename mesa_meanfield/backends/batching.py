@@ -43,8 +43,8 @@ class BatchingBackend:
 
     Watchers hear of the common batch, each in its caller's own thread. One that raises takes only its own
     caller away; a batch that all have left stops between sub-batches. After an error of a merged batch each
-    caller's requests are asked alone, so that only those who caused it suffer; `BackendUnavailable` goes to
-    all at once.
+    caller's requests are asked alone, so that only those who caused it suffer; `BackendUnavailable` and a spent
+    budget go to all at once.
 
     Args:
         backend: The model.

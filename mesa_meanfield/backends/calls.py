@@ -92,6 +92,8 @@ class CallLog:
         self.path = Path(path).absolute()
         self.writable = writable
         self._database = Database(self.path, writable=writable)
+        self.settled = 0
+        """The last unit whose failures are part of what happened, and not asked anew; see `forget_failures`."""
 
     # --- Questions and answers ----------------------------------------------------------------------
 
@@ -158,8 +160,9 @@ class CallLog:
         """
         with self._database.writing() as connection:
             last = "SELECT coalesce(max(unit), 0) FROM calls WHERE outcome < 2"
+            (self.settled,) = connection.execute(last).fetchone()
             delete = "DELETE FROM calls WHERE outcome >= 2 AND unit >= ?"
-            return connection.execute(delete, connection.execute(last).fetchone()).rowcount
+            return connection.execute(delete, (self.settled,)).rowcount
 
     # --- Models, adapters, figures ------------------------------------------------------------------
 

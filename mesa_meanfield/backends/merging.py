@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -78,17 +79,28 @@ class Merger:
         self._max_batch = max_batch
         self._queue: list[Part] = []
         self._replicas: Counter[threading.Thread] = Counter()
+        self._broken = 0.0  # until then, by the monotonic clock, those are still waited for who were cancelled
         self._worker: threading.Thread | None = None
         self._changed = threading.Condition()  # guards these three; only the worker waits for it
 
     @contextmanager
     def replica(self) -> Iterator[None]:
-        """Register the calling thread as one that asks again and is waited for."""
+        """Register the calling thread as one that asks again and is waited for.
+
+        Who was cancelled is waited for as long as others are: they are about to be cancelled, too, and until they
+        hear of it no batch should go without it.
+        """
         thread = threading.current_thread()
         with self._changed:
+            if not self._replicas:
+                self._broken = 0.0
             self._replicas[thread] += 1
         try:
             yield
+        except (Cancelled, KeyboardInterrupt):
+            with self._changed:
+                self._broken = time.monotonic() + self._patience
+            raise
         finally:
             with self._changed:
                 self._replicas[thread] -= 1
@@ -154,7 +166,7 @@ class Merger:
     def _is_time(self) -> bool:
         """Whether no more may join, or everyone registered waits, or all who waited have left."""
         waiting = {part.thread for part in self._queue}
-        complete = bool(self._replicas) and self._replicas.keys() <= waiting
+        complete = bool(self._replicas) and self._replicas.keys() <= waiting and time.monotonic() >= self._broken
         return complete or not waiting or self._gathered()[1]
 
     @property
@@ -191,7 +203,7 @@ class Merger:
             with watching(pass_on):
                 answers = self._ask_model(batch)
         except BaseException as error:  # of any kind: nobody else would tell those who wait
-            alone = len(batch) > 1 and not isinstance(error, BackendUnavailable)
+            alone = len(batch) > 1 and not isinstance(error, BackendUnavailable | Cancelled)
             for part in () if alone else batch:
                 part.said.put(error if len(batch) == 1 else _copied(error))
         else:

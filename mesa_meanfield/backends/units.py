@@ -79,7 +79,10 @@ class Units:
         return answers
 
     def _lacks(self, one: Kept | None) -> bool:
-        return one is None or (one.outcome is Outcome.UNAVAILABLE and self._backend is not None)
+        if one is None:
+            return True
+        gone = one.outcome is Outcome.UNAVAILABLE and one.unit > self._log.settled
+        return gone and self._backend is not None
 
     def _fetched(self, asked: Sequence[Asked], missing: Sequence[int], ask: Ask) -> dict[bytes, Kept]:
         """What was missing of a unit, from the shared cache and the model; it is in the log then."""

@@ -117,12 +117,11 @@ def evaluate(given: argparse.Namespace) -> None:
         write_prompts(directory.partial, job.settings.prompts.values())
         if given.replay is None:
             log = CallLog(directory.partial / CALLS)
-            if given.resume is not None:
-                log.forget_failures()
+        kept = Kept(directory)
+        if log is not None and given.resume is not None and log.forget_failures():
+            kept.forget_failures()
         with recording.opened(given.cache) as cache:
             job = recorded(job, log, cache, budget)
-            kept = Kept(directory)
-            kept.forget_failures()
             simulate(job, kept)
             scorecard = score(job, kept, directory, start)
         write_prompts(directory.partial, job.settings.prompts.values(), job.examples)

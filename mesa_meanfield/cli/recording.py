@@ -143,7 +143,7 @@ def once_more(given: argparse.Namespace) -> tuple[argparse.Namespace, Before | N
     if given.replay is not None:
         asked, config = _as_asked(given, given.replay)
         return asked, Before(given.replay, config)
-    return given, None
+    return same_batches(given, {}), None
 
 
 def _as_asked(given: argparse.Namespace, folder: Path) -> tuple[argparse.Namespace, Mapping[str, Any]]:
@@ -169,9 +169,10 @@ def _as_asked(given: argparse.Namespace, folder: Path) -> tuple[argparse.Namespa
 
 
 def same_batches(given: argparse.Namespace, config: Mapping[str, Any]) -> argparse.Namespace:
-    """The arguments with those of `BATCHES` that a run was begun with, unless they are said anew."""
-    before = {name: config.get(name) for name in BATCHES if name in vars(given) and getattr(given, name) is None}
-    return argparse.Namespace(**{**vars(given), **before})
+    """The arguments with those of `BATCHES` that a run was begun with, or the usual ones, unless said anew."""
+    usual = {"jobs": WORKERS, **{name: value for name, value in config.items() if value is not None}}
+    unsaid = [name for name in BATCHES if name in vars(given) and getattr(given, name) is None]
+    return argparse.Namespace(**{**vars(given), **{name: usual.get(name) for name in unsaid}})
 
 
 def tell_paid(given: argparse.Namespace, budget: Budget) -> None:

@@ -7,7 +7,7 @@ from mesa_meanfield.cli.output import note, progress
 from mesa_meanfield.cli.simulations import Settings, simulator
 from mesa_meanfield.data import Cascade
 from mesa_meanfield.evaluation.rollouts import Kept, Key, RollOut, by_simulation
-from mesa_meanfield.evaluation.waves import WORKERS, in_waves
+from mesa_meanfield.evaluation.waves import in_waves
 
 
 class Held:
@@ -31,9 +31,9 @@ def simulate(job: Evaluation, kept: Kept | Held) -> None:
     jobs = by_simulation(names, job.cascades, job.given.replicas)
     ticks = {one.id: _ticks(one, job.settings) for one in job.cascades}
     make = simulator(job.simulations, job.models, job.settings)
-    size, waves = job.given.jobs or WORKERS, []
-    for start in range(0, len(jobs), size):
-        wave = jobs[start : start + size]
+    waves = []
+    for start in range(0, len(jobs), job.given.jobs):
+        wave = jobs[start : start + job.given.jobs]
         if any(one.key not in kept.done for one in wave):
             waves.append(wave)
     missing = sum(one.key not in kept.done for one in jobs)

@@ -25,6 +25,7 @@ from mesa_meanfield.cli.weights import hardware, weights_of
 from mesa_meanfield.cli.wording import Examples, check_prompts, write_prompts
 from mesa_meanfield.directory import Directory
 from mesa_meanfield.errors import DataError
+from mesa_meanfield.evaluation.waves import WORKERS
 from mesa_meanfield.experiments.replicas import ModelFactory
 from mesa_meanfield.experiments.report.page import About
 from mesa_meanfield.experiments.witness import Witness
@@ -115,7 +116,8 @@ class Work:
     def _command(self) -> str:
         given = self.prepared.given
         parts = ["mesa-meanfield", given.command, str(given.plan)]
-        for name, value in self.prepared.asked["arguments"].items():
+        unusual = {"jobs": given.jobs if given.jobs != WORKERS else None, "batch": given.batch}
+        for name, value in (self.prepared.asked["arguments"] | unusual).items():
             parts += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
         return shlex.join(parts)
 
@@ -129,12 +131,14 @@ def begun(prepared: Prepared) -> Iterator[Work]:
         BackendError: The model cannot be loaded.
     """
     start, given, budget = time.perf_counter(), prepared.given, recording.budget_of(prepared.given)
+    before: Mapping[str, Any] = {}
     for run in (given.resume and _out(prepared).with_name(f"{_out(prepared).name}.partial"), given.replay):
         if run is not None:
             check_same(run / CONFIG, prepared.asked)
-            given = recording.same_batches(given, recorded_config(run) or {})
-            prepared = replace(prepared, given=given)
             check_prompts(run, prepared.subject.prompts)
+            before = recorded_config(run) or {}
+    given = recording.same_batches(given, before)
+    prepared = replace(prepared, given=given)
     directory = Directory(_out(prepared), resume=given.resume is not None)
     log = None
     try:

@@ -105,10 +105,14 @@ class Kept:
         self.done[one.key] = one
 
     def forget_failures(self) -> None:
-        """Before work is gone on with: forget the roll-outs in which a decision or a summary failed."""
+        """Forget the roll-outs in which a decision or a summary failed, to make them anew."""
         whole = {key: one for key, one in self.done.items() if not one.usage.failures}
         if len(whole) < len(self.done):
-            self._directory.write_lines(FILE, (_adapter().dump_python(one, mode="json") for one in whole.values()))
+            file = self._directory.partial / FILE
+            part = file.with_name(f"{FILE}.partial")
+            lines = file.read_bytes().splitlines(keepends=True)  # as they are: to read them mends half an emoji
+            part.write_bytes(b"".join(line for line in lines if _read(line, str(file)).key in whole))
+            os.replace(part, file)
             self.done = whole
 
 

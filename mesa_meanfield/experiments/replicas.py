@@ -149,19 +149,19 @@ class Setting:
     def _make(
         self, one: _Built, together: Start, tick: Callable[[], None], errors: list[Exception]
     ) -> RunResult | FailedRun:
-        try:
-            with ExitStack() as stack:
-                common = _common(one.crowd, self.shared)
-                for backend in common:
-                    stack.enter_context(backend.replica())
-                together.arrive()
-                if not common:  # nothing to be shared, or what is shared need not be thread-safe
-                    stack.enter_context(self._alone)
+        with ExitStack() as stack:
+            common = _common(one.crowd, self.shared)
+            for backend in common:
+                stack.enter_context(backend.replica())
+            together.arrive()
+            if not common:  # nothing to be shared, or what is shared need not be thread-safe
+                stack.enter_context(self._alone)
+            try:
                 self._step(one.model, one.crowd, one.tap, tick)
-        except _FATAL:
-            raise
-        except Exception as error:  # of the modeler's own code, too: what other replicas did must not be lost
-            return _failed(one.job, one.seed, one.tap, error, errors)
+            except _FATAL:
+                raise
+            except Exception as error:  # of the modeler's own code, too: what other replicas did must not be lost
+                return _failed(one.job, one.seed, one.tap, error, errors)
         return RunResult(one.job.arm, one.job.replica, one.seed, tuple(one.tap.ticks[: self.ticks]), one.tap.usage)
 
     def _step(self, model: mesa.Model, crowd: MeanFieldScheduler, tap: Tap, tick: Callable[[], None]) -> None:
