@@ -324,6 +324,13 @@ def same_rollouts(*folders):
 
 
 @pytest.fixture
+def interruptible():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def touchy(capsys, data, tmp_path, monkeypatch):
     """Evaluations with a touchy model: the model, and where the roll-outs are -> the status."""
 
@@ -367,6 +374,7 @@ def test_what_a_batch_holds_depends_on_no_clock(touchy, tmp_path):
         (Touchy(), 1, ("--max-calls", 548)),
     ],
 )
+@pytest.mark.usefixtures("interruptible")
 def test_after_a_break_batches_hold_the_same(touchy, tmp_path, cut, status, limit):
     assert touchy(cut, tmp_path / "cut", "--jobs", 4, *limit) == status
     kept = (tmp_path / "cut.partial" / "rollouts.jsonl").read_bytes().count(b"\n")

@@ -42,7 +42,7 @@ FLOORS = [
      "ibtune.items", "ibtune.looks", "ibtune.loop", "ibtune.lora", "ibtune.objectives", "ibtune.packing",
      "ibtune.plots", "ibtune.processes", "ibtune.sampling", "ibtune.shipped", "ibtune.stages", "ibtune.tune",
      "store", "appendix", "bench", "evaluation.comparison", "evaluation.likelihood", "evaluation.results",
-     "evaluation.rivals",
+     "evaluation.rivals", "evaluation.waves",
      "evaluation.rollouts", "evaluation.selection", "evaluation.report", "evaluation.report.drawing",
      "evaluation.report.figures", "evaluation.report.notebook", "evaluation.report.page", "evaluation.report.pages",
      "evaluation.report.plots", "evaluation.report.table",
@@ -67,7 +67,8 @@ FLOORS = [
      "cli.compare", "cli.experiment", "cli.plan", "cli.planfile", "cli.planmodel", "cli.planparts",
      "cli.planrecords", "cli.plantables", "cli.work",
      "cli.describe", "cli.outcome", "cli.recording", "cli.rerun", "cli.weights", "cli.wording",
-     "cli.evaluation", "cli.fetch", "cli.quick", "cli.run", "cli.scoring", "cli.serve", "cli.simulations",
+     "cli.evaluation", "cli.fetch", "cli.quick", "cli.run", "cli.scoring", "cli.serve", "cli.simulating",
+     "cli.simulations",
      "cli.subjects"},
 ]  # fmt: skip
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
