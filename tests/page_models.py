@@ -16,6 +16,7 @@ from mesa_meanfield.progress import report
 FOLDER = "MESA_MEANFIELD_TEST_FOLDER"
 OPEN = "open"  # a slow backend goes on once this file is there
 UP = "up"  # a failing one answers
+REFUSED = "refused"
 OVERLAP = "overlap"  # two threads were in one step
 HOSTILE = "<script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'> {{ 7 * 7 }} <b>bold</b>"
 
@@ -32,6 +33,8 @@ class Moody(ScriptedBackend):
 
     def score(self, requests, candidates):
         if self.mood == "failing" and not file(UP).exists():
+            with file(REFUSED).open("a") as refused:
+                refused.write(".")
             raise BackendUnavailable("the server is down <b>now</b>")
         while self.mood == "slow" and not file(OPEN).exists():
             report("choices", 1, len(requests))

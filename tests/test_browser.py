@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from page_models import FOLDER, HOSTILE, OPEN, OVERLAP, UP
+from page_models import FOLDER, HOSTILE, OPEN, OVERLAP, REFUSED, UP
 
 pytest.importorskip("solara", reason="needs the viz extra")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -107,7 +108,7 @@ class Tab:
 
 @pytest.fixture
 def tab(browser, url, folder):
-    for name in (OPEN, UP):
+    for name in (OPEN, UP, REFUSED):
         (folder / name).unlink(missing_ok=True)
     one = Tab(browser, url)
     yield one
@@ -207,7 +208,11 @@ def test_a_failing_backend_is_told_and_can_be_tried_again(tab, folder):
     tab.be("failing")
     tab.press("Play")
     tab.says("the server is down <b>now</b>")
+    before = (folder / REFUSED).stat().st_size
     tab.press("Try again")
+    deadline = time.monotonic() + 60
+    while (folder / REFUSED).stat().st_size == before and time.monotonic() < deadline:
+        time.sleep(0.05)  # what was said before still stands on the page
     tab.says("the server is down <b>now</b>")
     (folder / UP).touch()
     tab.press("Try again")
