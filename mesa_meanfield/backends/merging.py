@@ -81,7 +81,7 @@ class Merger:
         self._replicas: Counter[threading.Thread] = Counter()
         self._broken = 0.0  # until then, by the monotonic clock, those are still waited for who were cancelled
         self._worker: threading.Thread | None = None
-        self._changed = threading.Condition()  # guards these three; only the worker waits for it
+        self._changed = threading.Condition()  # guards these four; only the worker waits for it
 
     @contextmanager
     def replica(self) -> Iterator[None]:
